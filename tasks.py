@@ -1,11 +1,297 @@
-"""What a person calls: ./inv --list."""
+"""What a person calls: ./inv --list. Each task is thin: it names the work, src/ollama_fleet and lab/ do it."""
 
-from invoke import Collection, Context, task
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from invoke import Collection, Context, Exit, task
+
+ROOT = Path(__file__).resolve().parent
+# Invoke finds this file from any folder; what it imports stands beside it.
+sys.path[:0] = [path for path in (str(ROOT), str(ROOT / "src")) if path not in sys.path]
+
+LAB_INVENTORY = "inventory/lab"
+
+INVENTORY = "inventory folder (default: the lab's)"
+LIMIT = "only these hosts or groups, as for ansible-playbook"
+TAGS = "only what has these tags: a role's name, install, configure, verify, or ROLE_PURPOSE"
+CHECK = "change nothing, say what would change"
+DIFF = "show how files would change or have changed"
+YES = "do not ask before installing what this machine lacks"
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """Turn a typed error into one readable message and exit code 1."""
+    from ollama_fleet.errors import FleetError
+
+    try:
+        yield
+    except FleetError as error:
+        raise Exit(f"error: {error}", code=1) from None
+
+
+def inventory_path(inventory: str) -> Path:
+    """An inventory as given on the command line, relative to where the person stands, else to the project."""
+    path = Path(inventory)
+    return path.resolve() if path.exists() else ROOT / path
+
+
+# ---------------------------------------------------------------- the lab
+
+
+@task(
+    help={
+        "hosts": "GPU-server hosts to start, beside one web host",
+        "engine": "stand-in (llama.cpp, needs no registry) or ollama (the real image from its registry)",
+        "yes": YES,
+        "bench": "measure again even when nothing changed since the last report",
+    }
+)
+def lab_up(c: Context, hosts: int = 2, engine: str = "stand-in", yes: bool = False, bench: bool = False) -> None:
+    """Build a small fleet on this machine, provision and benchmark it."""
+    from lab.session import run
+
+    with explained():
+        raise Exit(code=run(ROOT, hosts=hosts, engine=engine, assume_yes=yes, always_bench=bench))
+
+
+@task(help={"keep-images": "keep the built images, so that the next ./inv lab is quick"})
+def lab_down(c: Context, keep_images: bool = False) -> None:
+    """Remove the lab and all that it left on this machine."""
+    from lab.lab import Lab
+
+    with explained():
+        Lab(ROOT).down(keep_images=keep_images)
 
 
 @task
-def up(c: Context) -> None:
-    """Bring every host of an inventory to the state that it describes."""
+def lab_status(c: Context) -> None:
+    """Show the lab's hosts and services and their state."""
+    from lab.session import print_status
+
+    with explained():
+        raise Exit(code=print_status(ROOT))
 
 
-ns = Collection(up)
+@task(positional=["host"], help={"host": "gpu1, gpu2, ... or web1"})
+def lab_ssh(c: Context, host: str) -> None:
+    """Open a shell on a host of the lab."""
+    from lab.lab import Lab
+
+    with explained():
+        command = Lab(ROOT).ssh_command(host)
+    raise Exit(code=subprocess.run(command, check=False).returncode)
+
+
+# ---------------------------------------------------------------- a fleet
+
+
+@task(
+    incrementable=["verbose"],
+    help={
+        "inventory": INVENTORY,
+        "limit": LIMIT,
+        "tags": TAGS,
+        "check": CHECK,
+        "diff": DIFF,
+        "full": "run every role in full, whatever the plan says",
+        "verbose": "more of Ansible's output, more often for more",
+    },
+)
+def up(
+    c: Context,
+    inventory: str = LAB_INVENTORY,
+    limit: str = "",
+    tags: str = "",
+    check: bool = False,
+    diff: bool = False,
+    full: bool = False,
+    verbose: int = 0,
+) -> None:
+    """Bring every host to the state that its inventory describes.
+
+    Exit codes: 0 done, 2 a host failed, 4 a host could not be reached, 1 nothing ran.
+    """
+    from ollama_fleet.playbook import PlaybookOptions, run_playbook
+
+    extra_vars = ["ollama_fleet_full=true"] if full else []
+    options = PlaybookOptions(limit or None, tags or None, check, diff, verbose, extra_vars)
+    with explained():
+        raise Exit(code=run_playbook("site", inventory_path(inventory), options))
+
+
+@task(help={"inventory": INVENTORY, "limit": LIMIT})
+def plan(c: Context, inventory: str = LAB_INVENTORY, limit: str = "") -> None:
+    """Show what up would do on each host, and why."""
+    from ollama_fleet.playbook import PlaybookOptions, run_playbook
+
+    with explained():
+        raise Exit(code=run_playbook("plan", inventory_path(inventory), PlaybookOptions(limit=limit or None)))
+
+
+@task(
+    help={
+        "inventory": INVENTORY,
+        "limit": LIMIT,
+        "model": "model to measure (default: each host's first)",
+        "workload": "what to ask: smoke",
+        "output": "folder for the report (default: reports/<time>)",
+    }
+)
+def bench(
+    c: Context,
+    inventory: str = LAB_INVENTORY,
+    limit: str = "",
+    model: str = "",
+    workload: str = "smoke",
+    output: str = "",
+) -> None:
+    """Measure each host's Ollama through SSH, write a report.
+
+    Exit codes: 0 every host measured, 2 a host failed, 1 nothing ran.
+    """
+    from ollama_fleet.cli import bench as run_bench
+
+    with explained():
+        folder = Path(output).resolve() if output else None
+        raise Exit(code=run_bench(inventory_path(inventory), limit or None, model or None, workload, folder))
+
+
+# ---------------------------------------------------------------- secrets
+
+
+@task(help={"inventory": "inventory folder that gets the vault"})
+def secrets_init(c: Context, inventory: str = LAB_INVENTORY) -> None:
+    """Make what is missing in an inventory's vault."""
+    from ollama_fleet import secrets
+
+    with explained():
+        result = secrets.init(inventory_path(inventory))
+    for name in result.created:
+        print(f"made  {name}")
+    for name in result.kept:
+        print(f"kept  {name}")
+
+
+@task(positional=["name"], help={"name": "variable in the vault", "inventory": INVENTORY})
+def secrets_show(c: Context, name: str, inventory: str = LAB_INVENTORY) -> None:
+    """Print one secret of an inventory's vault."""
+    from ollama_fleet import secrets
+
+    with explained():
+        print(secrets.show(inventory_path(inventory), name))
+
+
+# ---------------------------------------------------------------- the project itself
+
+
+def run_steps(steps: list[tuple[str, str]]) -> None:
+    """Run every step, say how long each took, and fail at the end if any did."""
+    from rich.console import Console
+
+    console = Console()
+    failed = []
+    for name, command in steps:
+        console.rule(f"[bold]{name}", align="left")
+        started = time.monotonic()
+        code = subprocess.run(command, shell=True, cwd=ROOT, check=False).returncode  # noqa: S602 - our own fixed text
+        if code:
+            failed.append(name)
+        console.print(f"{name}: {'failed' if code else 'passed'} in {time.monotonic() - started:.0f} s")
+    if failed:
+        raise Exit(f"failed: {', '.join(failed)}", code=1)
+
+
+LINT = [
+    ("ruff", "ruff check . && ruff format --check ."),
+    ("mypy", "mypy"),
+    ("yamllint", "yamllint --strict ."),
+    ("ansible-lint", "ansible-lint"),
+]
+UNIT = [("unit tests", "pytest tests/unit")]
+INTEGRATION = [("integration tests", "pytest tests/integration")]
+SYSTEM = [("system tests", "pytest tests/system")]
+
+
+@task
+def test_all(c: Context) -> None:
+    """Run all tests, those on lab hosts included."""
+    run_steps(LINT + UNIT + INTEGRATION + SYSTEM)
+
+
+@task
+def test_lint(c: Context) -> None:
+    """Run ruff, mypy, yamllint and ansible-lint."""
+    run_steps(LINT)
+
+
+@task
+def test_unit(c: Context) -> None:
+    """Run the tests that need no network: seconds."""
+    run_steps(UNIT)
+
+
+@task
+def test_integration(c: Context) -> None:
+    """Run the tests with real programs on this machine."""
+    run_steps(INTEGRATION)
+
+
+@task
+def test_system(c: Context) -> None:
+    """Run the tests on lab hosts (makes a lab if none is up)."""
+    run_steps(SYSTEM)
+
+
+@task
+def build(c: Context) -> None:
+    """Build the collection and the wheel into dist/."""
+    run_steps(
+        [
+            ("collection", "ansible-galaxy collection build --force --output-path dist"),
+            ("wheel", "python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist ."),
+        ]
+    )
+
+
+@task
+def lock(c: Context) -> None:
+    """Renew requirements.lock from pyproject.toml with uv."""
+    run_steps(
+        [
+            (
+                "requirements.lock",
+                "uv pip compile --quiet --universal --generate-hashes --no-header --group dev pyproject.toml"
+                " --output-file requirements.lock --upgrade",
+            )
+        ]
+    )
+
+
+def family(name: str, default: Any = None, **tasks: Any) -> Collection:
+    """A group of tasks, called as name.task; the default one also as name alone."""
+    collection = Collection(name)
+    for task_name, body in tasks.items():
+        collection.add_task(body, name=task_name, default=body is default)
+    return collection
+
+
+ns = Collection(up, plan, bench, build, lock)
+ns.add_collection(family("lab", default=lab_up, up=lab_up, down=lab_down, status=lab_status, ssh=lab_ssh))
+ns.add_collection(family("secrets", init=secrets_init, show=secrets_show))
+ns.add_collection(
+    family(
+        "test",
+        default=test_all,
+        all=test_all,
+        lint=test_lint,
+        unit=test_unit,
+        integration=test_integration,
+        system=test_system,
+    )
+)

@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from invoke import Collection, Context, Exit, task
+from invoke import Collection, Context, Exit
+from invoke.tasks import task
 
 ROOT = Path(__file__).resolve().parent
 # Invoke finds this file from any folder; what it imports stands beside it.

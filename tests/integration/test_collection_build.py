@@ -1,4 +1,4 @@
-"""The collection is whole: built, installed into an empty folder, and its site playbook found there by its full name."""
+"""The collection is whole: built and installed into an empty folder, its site playbook is found by its full name."""
 
 import os
 import subprocess

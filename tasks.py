@@ -126,13 +126,23 @@ def up(
         raise Exit(code=run_playbook("site", inventory_path(inventory), options))
 
 
-@task(help={"inventory": INVENTORY, "limit": LIMIT})
-def plan(c: Context, inventory: str = LAB_INVENTORY, limit: str = "") -> None:
-    """Show what up would do on each host, and why."""
-    from ollama_fleet.playbook import PlaybookOptions, run_playbook
+@task(help={"inventory": INVENTORY, "limit": LIMIT, "json": "print JSON instead of a table"})
+def plan(c: Context, inventory: str = LAB_INVENTORY, limit: str = "", json: bool = False) -> None:
+    """Show what up would do on each host, and why.
+
+    Exit codes: 0 nothing to do, 2 changes wait, 1 a host could not be planned.
+    """
+    from rich.console import Console
+
+    from ollama_fleet import planning
 
     with explained():
-        raise Exit(code=run_playbook("plan", inventory_path(inventory), PlaybookOptions(limit=limit or None)))
+        result = planning.make_plan(inventory_path(inventory), limit or None)
+    if json:
+        print(result.to_json())
+    else:
+        planning.show(result, Console())
+    raise Exit(code=result.exit_code)
 
 
 @task(

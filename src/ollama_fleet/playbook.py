@@ -69,13 +69,22 @@ def run_playbook(
     inventory: Path,
     options: PlaybookOptions | None = None,
     extra_environment: Mapping[str, str] | None = None,
+    quiet: bool = False,
 ) -> int:
-    """Run playbooks/<name>.yml, its output going where ours goes, and return ansible-playbook's exit code.
+    """Run playbooks/<name>.yml and return ansible-playbook's exit code.
 
+    Its output goes where ours goes; when quiet, only that of a failed run does.
     Exit codes are Ansible's: 0 all well, 2 a host failed, 4 a host could not be reached, others: nothing ran.
     """
     require_inventory(inventory)
     command = ["ansible-playbook", "--inventory", str(inventory), str(ROOT / "playbooks" / f"{name}.yml")]
     command += (options or PlaybookOptions()).arguments()
     env = environment(inventory) | dict(extra_environment or {})
-    return subprocess.run(command, cwd=ROOT, env=env, check=False).returncode
+    if not quiet:
+        return subprocess.run(command, cwd=ROOT, env=env, check=False).returncode
+    result = subprocess.run(
+        command, cwd=ROOT, env=env, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    if result.returncode:
+        sys.stderr.write(result.stdout)
+    return result.returncode

@@ -1,0 +1,69 @@
+# Copyright: the ollama-fleet authors. Apache License 2.0 (see LICENSE)
+"""Compares what the inventory asks of a host with what the host is, and says which roles are needed and why."""
+
+from __future__ import annotations
+
+from ansible.plugins.action import ActionBase
+from ansible_collections.ollama_fleet.stack.plugins.plugin_utils.inputs import (
+    Inputs,
+    all_roles,
+    digest_of_files,
+    owner,
+)
+
+PURPOSES = {"install", "configure", "verify"}
+
+
+def asked_for(role, tags, roles):
+    """Say whether the tags of a run name this role: by its name, by one of its tags, or by a purpose that all roles have."""
+    return any(tag == role or tag in PURPOSES or (tag not in roles and owner(tag, roles) == role) for tag in tags)
+
+
+def reasons(record, inputs, digest):
+    """Return why a role has to run, as sentences; none when the host is as the role left it and as the inventory asks.
+
+    record: host_info's entry of the role, or None; inputs: {variable: hash} wanted now; digest: of the role's files now.
+    """
+    if record is None:
+        return ["never applied"]
+    if not record["complete"]:
+        return ["its last run did not reach its end"]
+    names = sorted({*record["inputs"], *inputs})
+    changed = [name for name in names if record["inputs"].get(name) != inputs.get(name)]
+    found = [f"{', '.join(changed)} changed"] if changed else []
+    if record["role_digest"] != digest:
+        found.append("the role's own files changed")
+    return found + record["drift"]
+
+
+class ActionModule(ActionBase):
+    _supports_check_mode = True
+
+    def run(self, tmp=None, task_vars=None):
+        result = super().run(tmp, task_vars)
+        _, arguments = self.validate_argument_spec(
+            {
+                "roles": {"type": "list", "elements": "str", "required": True},
+                "full": {"type": "bool", "default": False},
+            }
+        )
+        observed = self._execute_module(module_name="ollama_fleet.stack.host_info", module_args={}, task_vars=task_vars)
+        if observed.get("failed") or "ansible_facts" not in observed:
+            return {**result, **observed}
+        facts = observed["ansible_facts"]
+        variables = {**task_vars, "ansible_facts": {**task_vars.get("ansible_facts", {}), **facts}}
+        inputs = Inputs(self._templar, self._loader, variables)
+        tags = [tag for tag in task_vars.get("ansible_run_tags", []) if tag != "all"]
+        records = facts["ollama_fleet"]["records"]
+        steps = []
+        for role in arguments["roles"]:
+            why = reasons(records.get(role), inputs.of(role), digest_of_files(role))
+            if not why and arguments["full"]:
+                why = ["asked for in full"]
+            if not why and asked_for(role, tags, all_roles()):
+                why = [f"asked for by tags {', '.join(tags)}"]
+            steps.append({"role": role, "needed": bool(why), "reason": "; ".join(why) or "as it should be"})
+        result.update(
+            changed=False, ansible_facts=facts, steps=steps, needed=[step["role"] for step in steps if step["needed"]]
+        )
+        return result

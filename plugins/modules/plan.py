@@ -1,0 +1,68 @@
+# Copyright: the ollama-fleet authors. Apache License 2.0 (see LICENSE)
+"""Documentation of the action plugin of the same name, which does the work on the controller."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: plan
+short_description: Say which roles a host needs, and why
+description:
+  - Observes the host with M(ollama_fleet.stack.host_info) and compares what it finds with what the inventory asks for.
+  - A role is needed when it was never applied, when its last run did not reach its end, when a variable in its namespace
+    or one of its own files changed since, or when something that it manages is no longer as the role left it.
+  - A variable belongs to the role with the longest name that starts it, so C(ollama_models_list) belongs to
+    C(ollama_models) and not to C(ollama). C(ollama_fleet_) belongs to no role.
+  - Roles that a run's tags name are needed as well, as a person asked for them.
+  - Nothing changes.
+options:
+  roles:
+    description: The roles that the host shall have, in order.
+    type: list
+    elements: str
+    required: true
+  full:
+    description: Need every role, whatever the records say.
+    type: bool
+    default: false
+attributes:
+  action:
+    description: Runs on the controller, and one module on the host.
+    support: full
+  check_mode:
+    description: Plans in check mode as well.
+    support: full
+  diff_mode:
+    description: There is nothing to show.
+    support: none
+  platform:
+    description: Linux.
+    platforms: linux
+    support: full
+author:
+  - The ollama-fleet authors
+"""
+
+EXAMPLES = r"""
+- name: Plan what the host needs
+  ollama_fleet.stack.plan:
+    roles: [docker, ollama]
+  register: __plan
+"""
+
+RETURN = r"""
+steps:
+  description: For each role, in order, role, needed and reason.
+  returned: always
+  type: list
+  elements: dict
+  sample: [{role: docker, needed: true, reason: /etc/docker/daemon.json was changed by hand}]
+needed:
+  description: The roles that are needed, in order.
+  returned: always
+  type: list
+  elements: str
+ansible_facts:
+  description: As M(ollama_fleet.stack.host_info) returns it.
+  returned: always
+  type: dict
+"""

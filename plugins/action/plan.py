@@ -15,14 +15,16 @@ PURPOSES = {"install", "configure", "verify"}
 
 
 def asked_for(role, tags, roles):
-    """Say whether the tags of a run name this role: by its name, by one of its tags, or by a purpose that all roles have."""
+    """Say whether the tags of a run name this role: by its name, one of its tags, or a purpose that all roles have."""
     return any(tag == role or tag in PURPOSES or (tag not in roles and owner(tag, roles) == role) for tag in tags)
 
 
 def reasons(record, inputs, digest):
     """Return why a role has to run, as sentences; none when the host is as the role left it and as the inventory asks.
 
-    record: host_info's entry of the role, or None; inputs: {variable: hash} wanted now; digest: of the role's files now.
+    record: host_info's entry of the role, or None
+    inputs: {variable: hash} as wanted now
+    digest: of the role's files now
     """
     if record is None:
         return ["never applied"]

@@ -1,8 +1,9 @@
 # Copyright: the ollama-fleet authors. Apache License 2.0 (see LICENSE)
 """Which architecture an NVIDIA PCI device id belongs to.
 
-Source: the PCI ID database, release 2025.06.09 (pci-ids.ucw.cz, Debian package ``pci.ids``), whose entries name the chip
-(GH100, AD102, ...). NVIDIA allots device ids in blocks per chip; neighbouring blocks of one architecture are joined here.
+Source: the PCI ID database, release 2025.06.09 (pci-ids.ucw.cz, Debian package ``pci.ids``), whose entries name the
+chip (GH100, AD102, ...). NVIDIA allots device ids in blocks per chip; neighbouring blocks of one architecture are
+joined here.
 The blocks hold GPUs only by class 0x0300 and 0x0302: audio, USB and NVSwitch functions share some of them.
 An id outside every block is unknown, and stays so until this table says otherwise.
 """

@@ -97,15 +97,16 @@ def read(path):
         return None
 
 
-class Unreadable(Exception):
+class UnreadableRecordError(Exception):
     """A record is there but cannot be used; the message says why and what to do."""
 
 
 class Host:
     """One host, as far as it can be seen without changing it."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each root is one, and all have defaults
         self,
+        *,
         sys_root="/sys",
         proc_root="/proc",
         etc_root="/etc",
@@ -437,9 +438,11 @@ class Host:
         except FileNotFoundError:
             return None
         except PermissionError:
-            raise Unreadable(f"{path} is for root only: run this with become") from None
+            raise UnreadableRecordError(f"{path} is for root only: run this with become") from None
         except ValueError as error:
-            raise Unreadable(f"{path} is not valid JSON ({error}): remove it, and the role is applied anew") from None
+            raise UnreadableRecordError(
+                f"{path} is not valid JSON ({error}): remove it, and the role is applied anew"
+            ) from None
 
     @functools.cached_property
     def records(self):

@@ -87,8 +87,8 @@ ansible_facts:
       contains:
         os:
           description: >-
-            From os-release: id, version_id, codename, name, family (C(debian), C(redhat) or empty), and architecture as the
-            kernel names it (C(x86_64), C(aarch64)).
+            From os-release: id, version_id, codename, name, family (C(debian), C(redhat) or empty), and architecture
+            as the kernel names it (C(x86_64), C(aarch64)).
           type: dict
         kernel:
           description: Release of the running kernel.
@@ -108,8 +108,8 @@ ansible_facts:
         gpus:
           description: >-
             NVIDIA GPUs on the PCI bus, by address: pci_address, vendor_id and device_id (hexadecimal), architecture
-            (C(hopper), ..., C(unknown)), name (None until the driver is loaded), driver_in_use (C(nvidia), C(vfio-pci), ...
-            or None).
+            (C(hopper), ..., C(unknown)), name (None until the driver is loaded), driver_in_use (C(nvidia),
+            C(vfio-pci), ... or None).
           type: list
           elements: dict
         nvswitches:
@@ -119,19 +119,21 @@ ansible_facts:
         driver:
           description: >-
             NVIDIA's driver by version: loaded (with flavor C(open) or C(proprietary)), on_disk for the running kernel,
-            user_space (NVML's library), each None when there is none; and packages by name, each with version, installed, held.
+            user_space (NVML's library), each None when there is none; and packages by name, each with version,
+            installed, held.
           type: dict
         toolkit:
           description: The packages of NVIDIA's container toolkit by name, each with version, installed, held.
           type: dict
         docker:
           description: >-
-            present (a client is installed), version (None when the engine does not answer), compose (version of the plug-in),
-            snap (whether snap's Docker is there), packages, and containers: name, image, image_id, state, health,
-            project_dir and config_hash (of Compose), published ports with address and port.
+            present (a client is installed), version (None when the engine does not answer), compose (version of the
+            plug-in), snap (whether snap's Docker is there), packages, and containers: name, image, image_id,
+            state, health, project_dir and config_hash (of Compose), published ports with address and port.
           type: dict
         ollama:
-          description: Whether it is reachable at ollama_url, its version, its models with name, digest and size in bytes.
+          description: >-
+            Whether it is reachable at ollama_url, its version, its models with name, digest and size in bytes.
           type: dict
         ports:
           description: Listening TCP sockets by address, port, protocol (C(tcp) or C(tcp6)), pid and process.
@@ -149,8 +151,9 @@ ansible_facts:
           type: int
         records:
           description: >-
-            By role: complete (its last run reached its end), inputs (SHA-256 by variable), role_digest, keep (what the role
-            wants to find again), and drift (a sentence for each managed thing that is no longer as the role left it).
+            By role: complete (its last run reached its end), inputs (SHA-256 by variable), role_digest, keep (what the
+            role wants to find again), and drift (a sentence for each managed thing that is no longer as the role
+            left it).
           type: dict
 """
 
@@ -173,7 +176,7 @@ def main():
     module = AnsibleModule(ARGUMENTS, supports_check_mode=True)
     try:
         facts = observe.Host(**module.params).everything()
-    except observe.Unreadable as error:
+    except observe.UnreadableRecordError as error:
         module.fail_json(msg=str(error))
     module.exit_json(changed=False, ansible_facts={"ollama_fleet": facts})
 

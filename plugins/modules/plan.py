@@ -8,8 +8,8 @@ module: plan
 short_description: Say which roles a host needs, and why
 description:
   - Observes the host with M(ollama_fleet.stack.host_info) and compares what it finds with what the inventory asks for.
-  - A role is needed when it was never applied, when its last run did not reach its end, when a variable in its namespace
-    or one of its own files changed since, or when something that it manages is no longer as the role left it.
+  - A role is needed when it was never applied, when its last run did not reach its end, when a variable in its
+    namespace or one of its own files changed since, or when something that it manages is no longer as the role left it.
   - A variable belongs to the role with the longest name that starts it, so C(ollama_models_list) belongs to
     C(ollama_models) and not to C(ollama). C(ollama_fleet_) belongs to no role.
   - Roles that a run's tags name are needed as well, as a person asked for them.

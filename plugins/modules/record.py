@@ -8,13 +8,14 @@ DOCUMENTATION = r"""
 module: record
 short_description: Record what a role applied and manages
 description:
-  - Every role calls it twice. With O(state=begun) before its first change, which makes an older record incomplete, and with
-    O(state=done) as its last task, after handlers and verification.
+  - Every role calls it twice. With O(state=begun) before its first change, which makes an older record incomplete, and
+    with O(state=done) as its last task, after handlers and verification.
   - O(state=done) observes each managed thing and writes C(STATE_DIR/ROLE.json), for root only. It fails when a thing
     that the role says it manages is not there.
   - What the role was given is recorded as one SHA-256 for each variable in its namespace, computed on the controller.
     No value leaves it.
-  - M(ollama_fleet.stack.host_info) compares each record with the host, and M(ollama_fleet.stack.plan) with the inventory.
+  - M(ollama_fleet.stack.host_info) compares each record with the host, and M(ollama_fleet.stack.plan)
+    with the inventory.
 options:
   role:
     description: Name of the role.
@@ -194,9 +195,8 @@ def finish(module, host, path):
         module.exit_json(changed=not same)
     record["manages"], missing = managed.snapshot(params["manages"] or {}, host)
     if missing:
-        module.fail_json(
-            msg=f"role {params['role']} has run, and yet: {'; '.join(missing)}. Its earlier tasks say why; run it again with -v."
-        )
+        why = "; ".join(missing)
+        module.fail_json(msg=f"role {params['role']} has run, and yet: {why}. Its tasks say more when run with -v.")
     changed = without_state(before) != without_state(record)
     if before != record:
         write(module, path, record)
@@ -210,7 +210,7 @@ def main():
     path = f"{module.params['state_dir']}/{module.params['role']}.json"
     try:
         (begin if module.params["state"] == "begun" else finish)(module, host, path)
-    except observe.Unreadable as error:
+    except observe.UnreadableRecordError as error:
         module.fail_json(msg=str(error))
 
 

@@ -265,7 +265,7 @@ def _models(value: Mapping[str, Any]) -> list[dict[str, Any]]:
 def _lines(raw: urllib3.BaseHTTPResponse) -> Iterator[Line]:
     """Lines as they arrive, each stamped at once. Works for chunked and for plain bodies alike."""
     rest = b""
-    while data := raw.read1():
+    while data := raw.read1(65536):
         now = time.perf_counter_ns()
         *whole, rest = (rest + data).split(b"\n")
         for line in whole:

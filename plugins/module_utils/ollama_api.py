@@ -47,11 +47,9 @@ class ModelName(NamedTuple):
         rest, tag = text, DEFAULT_TAG
         if text.rfind(":") > text.rfind("/"):
             rest, _colon, tag = text.rpartition(":")
-        *prefix, model = rest.split("/")
-        defaults = [DEFAULT_HOST, DEFAULT_NAMESPACE]
-        host, namespace = (defaults[: max(0, 2 - len(prefix))] + prefix)[-2:]
-        if len(prefix) > 2:
-            host = "/".join(prefix[:-1])
+        # A slash too many ends up in the host, whose grammar refuses it.
+        pieces = rest.rsplit("/", 2)
+        host, namespace, model = [DEFAULT_HOST, DEFAULT_NAMESPACE][: 3 - len(pieces)] + pieces
         parts = cls(host, namespace, model, tag)
         patterns = {"host": _HOST, "namespace": _NAMESPACE, "model": _MODEL_OR_TAG, "tag": _MODEL_OR_TAG}
         for part, pattern in patterns.items():
@@ -60,7 +58,7 @@ class ModelName(NamedTuple):
                 raise FleetError(
                     f"'{text}' is no model name",
                     "its {} is {}".format(part, f"'{value}'" if value else "empty"),
-                    "write [host/][namespace/]model[:tag], for example llama3.2:3b or models.example:5001/me/llama3.2:3b",
+                    "write [host/][namespace/]model[:tag], for example llama3.2:3b or models.example:5001/ns/name:tag",
                 )
         return parts
 
@@ -68,6 +66,13 @@ class ModelName(NamedTuple):
     def key(self) -> tuple[str, ...]:
         """For comparison: the server ignores case."""
         return tuple(part.lower() for part in self)
+
+    def is_called(self, text: str) -> bool:
+        """Whether this text, which need not be a valid name, means this model."""
+        try:
+            return ModelName.parse(text).key == self.key
+        except FleetError:
+            return False
 
     @property
     def short(self) -> str:
@@ -232,10 +237,8 @@ class OllamaServer:
 
     def model(self, name: ModelName) -> dict[str, Any] | None:
         """A model's entry in the server's list, None when it has none."""
-        for entry in self.call("GET", "/api/tags").get("models") or []:
-            if ModelName.parse(entry["name"]).key == name.key:
-                return dict(entry)
-        return None
+        listed = self.call("GET", "/api/tags").get("models") or []
+        return next((entry for entry in listed if name.is_called(entry.get("name", ""))), None)
 
     def layer_digest(self, name: ModelName) -> str | None:
         """The digest of the model's weights, which is the same wherever it was pulled from; None when not shown."""

@@ -1,4 +1,4 @@
-"""Measures a whole fleet: every host in a thread of its own, through a tunnel of its own. One bad host stops no other."""
+"""Measures a whole fleet: each host in a thread and through a tunnel of its own. One bad host stops no other."""
 
 import queue
 import threading
@@ -26,7 +26,7 @@ _ABOUT = """
 echo "kernel=$(uname -sr)"
 echo "cpu=$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo 2>/dev/null | head -n 1)"
 echo "cpus=$(nproc 2>/dev/null)"
-nvidia-smi --query-gpu=name,driver_version --format=csv,noheader 2>/dev/null | sed 's/^/gpu=/'
+gpus=$(nvidia-smi --query-gpu=name,driver_version --format=csv,noheader 2>/dev/null) && echo "$gpus" | sed 's/^/gpu=/'
 """
 
 

@@ -50,6 +50,7 @@ def watch(console: Console, hosts: Sequence[str], requests: int) -> Iterator[Wat
 class _Bars:
     def __init__(self, bars: Progress, hosts: Sequence[str], requests: int) -> None:
         self._bars = bars
+        self._requests = requests
         width = max(len(printable(host)) for host in hosts)
         self._tasks: dict[str, TaskID] = {
             host: bars.add_task("", total=requests, host=printable(host).ljust(width), step="waiting") for host in hosts
@@ -60,9 +61,7 @@ class _Bars:
 
     def finished(self, host: str, text: str, failed: bool) -> None:
         task = self._tasks[host]
-        self._bars.update(task, step=printable(text))
-        if not failed:
-            self._bars.update(task, completed=self._bars.tasks[self._bars.task_ids.index(task)].total)
+        self._bars.update(task, step=printable(text), completed=None if failed else self._requests)
         self._bars.stop_task(task)
 
 

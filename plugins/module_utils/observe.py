@@ -36,7 +36,7 @@ TOOLKIT_PACKAGES = (
 DRIVER_PACKAGE = re.compile(
     r"^(nvidia-|libnvidia-|linux-(modules|objects|signatures)-nvidia-|cuda-drivers|xserver-xorg-video-nvidia)"
 )
-DOCKER_PACKAGE = re.compile(r"^(docker[.-].*|containerd(\.io)?|runc|podman-docker)$")
+DOCKER_PACKAGE = re.compile(r"^(docker[.-].*|containerd(\.io)?|runc|podman-docker|apparmor)$")
 LISTENING = "0A"
 
 

@@ -264,9 +264,13 @@ class Host:
             while not os.path.exists(existing):
                 existing = os.path.dirname(existing)
             space = os.statvfs(existing)
+            mount_point = os.path.realpath(existing)
+            while not os.path.ismount(mount_point):
+                mount_point = os.path.dirname(mount_point)
             result.append(
                 {
                     "path": path,
+                    "mount_point": mount_point,
                     "free_bytes": space.f_bavail * space.f_frsize,
                     "total_bytes": space.f_blocks * space.f_frsize,
                 }

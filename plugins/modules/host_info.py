@@ -140,7 +140,8 @@ ansible_facts:
           type: list
           elements: dict
         disk:
-          description: For each of disk_paths, free_bytes for ordinary users and total_bytes of its file system.
+          description: >-
+            For each of disk_paths, path, and of its file system mount_point, free_bytes for ordinary users and total_bytes.
           type: list
           elements: dict
         memory:

@@ -161,8 +161,9 @@ class Tunnel:
         try:
             connection.open()
         except Exception as error:
+            problem = self._connect_error(connection, error)
             connection.close()
-            raise self._connect_error(connection, error) from error
+            raise problem from error
         return connection
 
     def _gateway(self, config: Any) -> Any:
@@ -216,16 +217,21 @@ class Tunnel:
     def _connect_error(self, connection: Any, error: Exception) -> TunnelError:
         host = self.host
         what = f"host {host.name}"
-        where = f"{connection.host}:{connection.port}"
-        via = f" through {','.join(host.ssh.proxy_jump)}" if host.ssh.proxy_jump else ""
+        hops = [connection]
+        while isinstance(hops[-1].gateway, fabric.Connection):
+            hops.append(hops[-1].gateway)
+        # The first on the way that is not connected is the one that failed.
+        failed = next((hop for hop in reversed(hops) if not hop.is_connected), connection)
+        where = f"{failed.host}:{failed.port}"
+        known_as = failed.host if failed.port == 22 else f"[{failed.host}]:{failed.port}"
+        via = f" through {','.join(host.ssh.proxy_jump)}" if failed is connection and host.ssh.proxy_jump else ""
         files = ", ".join(str(file) for file in self._key_files)
         if isinstance(error, paramiko.BadHostKeyException):
-            name = error.hostname
             return TunnelError(
                 what,
-                f"{name} answers with another SSH host key ({error.key.fingerprint}) than {files} says",
-                f"if the host was set up anew, compare the key on its console, drop the old one with "
-                f"`ssh-keygen -R {name} -f FILE` and enter the new one; if it was not, somebody else may be answering",
+                f"{known_as} answers with another SSH host key ({error.key.fingerprint}) than {files} says",
+                "if the host was set up anew, compare the key on its console, drop the old one with "
+                f"`ssh-keygen -R '{known_as}' -f FILE` and enter the new one; if not, somebody else may be answering",
             )
         if "not found in known_hosts" in str(error):
             return TunnelError(
@@ -240,17 +246,17 @@ class Tunnel:
         if isinstance(error, paramiko.AuthenticationException):
             return TunnelError(
                 what,
-                f"{where} refuses the user {connection.user}{via}: {error}",
+                f"{where} refuses the user {failed.user}{via}: {error}",
                 "check ansible_user, ansible_ssh_private_key_file and the host's authorized_keys",
             )
         if isinstance(error, socket.gaierror):
             return TunnelError(
-                what, f"the name {connection.host} has no address{via}", "correct ansible_host, or the name service"
+                what, f"the name {failed.host} has no address{via}", "correct ansible_host, or the name service"
             )
         return TunnelError(
             what,
             f"no SSH at {where}{via}: {_reason(error)}",
-            f"check that the host is up and that `ssh -p {connection.port} {connection.user}@{connection.host}` works",
+            f"check that the host is up and that `ssh -p {failed.port} {failed.user}@{failed.host}` works",
         )
 
 

@@ -13,12 +13,12 @@ def number(value: float) -> str:
 
 def around(spread: Spread | None) -> str:
     """A median and the median distance from it: 81.2 ±1.3."""
-    return f"{number(spread.median)} ±{number(spread.mad)}" if spread else "–"
+    return f"{number(spread.median)} ±{number(spread.mad)}" if spread else "-"
 
 
 def span(spread: Spread | None) -> str:
     """From the least to the greatest: 79.0 to 83.1."""
-    return f"{number(spread.minimum)} to {number(spread.maximum)}" if spread else "–"
+    return f"{number(spread.minimum)} to {number(spread.maximum)}" if spread else "-"
 
 
 def size(count: int) -> str:
@@ -33,19 +33,19 @@ def size(count: int) -> str:
 
 def errors(host: HostResult) -> str:
     """How many answers did not count: 1 of 6."""
-    return f"{host.rejected} of {len(host.measured)}" if host.measured else "–"
+    return f"{host.rejected} of {len(host.measured)}" if host.measured else "-"
 
 
 def load_time(host: HostResult) -> str:
     """Seconds to load the model, and whether there was anything to do: 1.08 cold."""
-    return f"{number(host.load.seconds)} {host.load.state}" if host.load else "–"
+    return f"{number(host.load.seconds)} {host.load.state}" if host.load else "-"
 
 
 def placement(host: HostResult) -> str:
     """Where the model lies: CPU, GPU, or how much of it on the GPU."""
     where = host.placement
     if where is None:
-        return "–"
+        return "-"
     if where.verdict == "partial":
         return f"{100 * where.vram_bytes / where.size_bytes:.0f}% GPU"
     return where.verdict

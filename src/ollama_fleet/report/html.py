@@ -14,7 +14,9 @@ from ollama_fleet.report import words
 _BLUE, _ORANGE, _GREEN = "#0072b2", "#d55e00", "#009e73"
 
 # The chart's measures in its own units; the page scales them.
-_LABEL, _WIDTH, _VALUE, _ROW, _TOP = 150, 400, 170, 34, 8
+_WIDTH, _VALUE, _ROW, _TOP = 480, 150, 32, 8
+# A host's name beside its bar: at most so many characters, each about so wide.
+_NAME, _CHARACTER = 32, 7.6
 
 
 @dataclass(frozen=True)
@@ -61,10 +63,13 @@ def page(report: BenchReport) -> str:
     return template.render(
         report=report,
         failed=[host for host in report.hosts if host.failure],
+        noted=[host for host in report.hosts if host.notes],
         when=datetime.fromisoformat(report.created).strftime("%-d %B %Y, %H:%M UTC"),
         versions=sorted({host.server_version for host in report.hosts if host.server_version}),
         charts=_charts(report.hosts),
-        geometry={"label": _LABEL, "width": _WIDTH, "value": _VALUE, "row": _ROW, "top": _TOP},
+        label=round(20 + _CHARACTER * min(_NAME, max((len(host.name) for host in report.hosts), default=0))),
+        name_length=_NAME,
+        width=_WIDTH + _VALUE,
         words=words,
     )
 

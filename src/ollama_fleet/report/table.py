@@ -1,7 +1,6 @@
 """The report on a console: fits 100 columns, and says everything without colour too."""
 
 from rich.console import Group, RenderableType
-from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -31,7 +30,7 @@ def table(report: BenchReport) -> RenderableType:
     for host in report.hosts:
         if host.failure:
             parts.append(_line(f"{host.name}: failed ({host.failure.kind}): {host.failure.why}", "red"))
-            parts.append(Padding(Text(printable(f"remedy: {host.failure.remedy}")), (0, 0, 0, 2)))
+            parts.append(_line(f"  remedy: {host.failure.remedy}", ""))
     return Group(*parts, Text(), Text(words.verdict(report.hosts), style="bold"))
 
 

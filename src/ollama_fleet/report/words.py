@@ -5,15 +5,16 @@ from ollama_fleet.bench.result import HostResult, Spread
 
 def number(value: float) -> str:
     """About three figures: 1,234 or 123 or 12.3 or 1.23."""
-    for limit, digits in ((99.95, 0), (9.995, 1)):
-        if abs(value) >= limit:
-            return f"{value:,.{digits}f}"
-    return f"{value:.2f}"
+    return f"{value:,.{_digits(value)}f}"
+
+
+def _digits(value: float) -> int:
+    return 0 if abs(value) >= 99.95 else 1 if abs(value) >= 9.995 else 2
 
 
 def around(spread: Spread | None) -> str:
-    """A median and the median distance from it: 81.2 ±1.3."""
-    return f"{number(spread.median)} ±{number(spread.mad)}" if spread else "-"
+    """A median and the median distance from it, as fine as the median: 81.2 ±1.3."""
+    return f"{number(spread.median)} ±{spread.mad:,.{_digits(spread.median)}f}" if spread else "-"
 
 
 def span(spread: Spread | None) -> str:
@@ -53,9 +54,15 @@ def placement(host: HostResult) -> str:
 
 def verdict(hosts: list[HostResult]) -> str:
     """The run in one sentence."""
-    failed = [host for host in hosts if host.failure]
-    measured = len(hosts) - len(failed)
-    text = f"{measured} of {len(hosts)} {'host' if len(hosts) == 1 else 'hosts'} measured"
+    failed = sum(host.failure is not None for host in hosts)
     rejected = sum(host.rejected for host in hosts)
-    text += f", {len(failed)} failed" if failed else ""
-    return text + (f"; {rejected} answers did not count" if rejected else "")
+    noted = sum(bool(host.notes) for host in hosts)
+    parts = [f"{len(hosts) - failed} of {_count(len(hosts), 'host')} measured"]
+    parts += [f"{failed} failed"] if failed else []
+    parts += [f"{_count(rejected, 'answer')} did not count"] if rejected else []
+    parts += [f"{_count(noted, 'host')} with a note"] if noted else []
+    return ", ".join(parts)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

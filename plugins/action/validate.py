@@ -8,7 +8,6 @@ from pathlib import Path
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible_collections.ollama_fleet.stack.plugins.plugin_utils.argument_specs import read_roles
-from ansible_collections.ollama_fleet.stack.plugins.plugin_utils.inputs import all_roles
 from ansible_collections.ollama_fleet.stack.plugins.plugin_utils.validation import Fleet
 
 # What a host's own variables lack of what its templates may name.
@@ -24,7 +23,8 @@ class ActionModule(ActionBase):
         result = super().run(tmp, task_vars)
         _, arguments = self.validate_argument_spec({"stack": {"type": "dict", "required": True}})
         stack = arguments["stack"]
-        strangers = {role for roles in stack.values() for role in roles} - set(all_roles())
+        roles = read_roles(self._loader)
+        strangers = {role for names in stack.values() for role in names} - roles.keys()
         if strangers:
             raise AnsibleActionFail(f"stack names roles that this collection lacks: {', '.join(sorted(strangers))}")
         hostvars = task_vars["hostvars"]
@@ -32,7 +32,7 @@ class ActionModule(ActionBase):
             {host: hostvars.raw_get(host) for host in task_vars["ansible_play_hosts_all"]},
             task_vars["groups"],
             stack,
-            read_roles(self._loader),
+            roles,
             self._templar,
             {name: task_vars[name] for name in SHARED if name in task_vars},
             Path(task_vars["inventory_dir"]) if task_vars.get("inventory_dir") else None,

@@ -18,7 +18,7 @@ from ansible.errors import AnsibleError
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible_collections.ollama_fleet.stack.plugins.module_utils.errors import FleetError
 from ansible_collections.ollama_fleet.stack.plugins.module_utils.ollama_api import ModelName
-from ansible_collections.ollama_fleet.stack.plugins.plugin_utils.inputs import COLLECTION, all_roles
+from ansible_collections.ollama_fleet.stack.plugins.plugin_utils.inputs import COLLECTION
 
 HIDDEN = "<secret>"
 
@@ -72,9 +72,9 @@ class RoleSpec:
 def read_roles(loader, root=COLLECTION):
     """Return {role: RoleSpec} of all roles in the collection."""
     roles = {}
-    for name in all_roles():
-        folder = Path(root) / "roles" / name
-        path = folder / "meta" / "argument_specs.yml"
+    for path in sorted(Path(root).glob("roles/*/meta/argument_specs.yml")):
+        folder = path.parents[1]
+        name = folder.name
         try:
             # Specs hold no templates, so the fast parser will do.
             specs = yaml.load(path.read_bytes(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-import functools
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -32,6 +32,8 @@ SETTINGS = ("ollama_fleet_full", "ollama_fleet_plan_folder")
 
 # Templates with these see more than the variables that they name.
 _DYNAMIC = {"lookup", "query", "q", "vars", "varnames", "now"}
+_LOOKUP = re.compile(r"\{\{ *(?P<name>[A-Za-z_]\w*)(?P<steps>(?:\.[A-Za-z_]\w*|\[[A-Za-z_]\w*\])*) *\}\}")
+_STEP = re.compile(r"\.(\w+)|\[(\w+)\]")
 _SYNTAX = Environment(autoescape=True)
 _NOWHERE = ""
 
@@ -51,71 +53,96 @@ class Problem:
 
 
 class Renderer:
-    """Renders variables of many hosts. A template that sees the same values on other hosts is rendered once."""
+    """Renders variables of many hosts. A template that sees the same values on other hosts is rendered once.
+
+    Values are told apart by identity: Ansible hands the same object to all hosts of a group. They must outlive this.
+    """
 
     def __init__(self, templar):
         self._templar = templar.copy_with_new_env(available_variables={})
-        self._known = {}
+        self._names = {}
+        self._rendered = {}
 
     def value(self, variables, name):
-        """Return a variable's value; AnsibleError when it has none."""
+        """Return a variable's value; AnsibleError when it has none, KeyError when it waits for the host's facts."""
         raw = variables[name]
-        if not has_template(raw):
+        if self._names_in(raw) is None:
             return raw
+        found = self._looked_up(variables, raw)
+        if found is not None:
+            return found
         seen = self._seen(variables, raw)
-        key = seen and (id(raw), frozenset(seen.items()))
-        if key in self._known:
-            return self._known[key]
-        self._templar.available_variables = variables
-        result = self._templar.template(raw)
-        if key:
-            self._known[key] = result
-        return result
+        if "ansible_facts" in seen:
+            raise KeyError("ansible_facts")
+        key = None if _DYNAMIC & seen.keys() else (id(raw), frozenset(seen.items()))
+        if key not in self._rendered:
+            self._templar.available_variables = variables
+            try:
+                result = self._templar.template(raw)
+            except AnsibleError as error:
+                result = error
+            if key is None:
+                return _or_raise(result)
+            self._rendered[key] = result
+        return _or_raise(self._rendered[key])
 
-    @staticmethod
-    def _seen(variables, raw):
-        """Return {name: identity of its value} of all that a template refers to, however far; None when unknowable."""
+    def _looked_up(self, variables, raw):
+        """Return what a template like {{ a[b].c }} refers to, None when it takes a real rendering to tell.
+
+        A fleet's certificates are picked like this for each host. It is a hundred times quicker than compiling.
+        """
+        path = _LOOKUP.fullmatch(raw) if isinstance(raw, str) else None
+        if not path:
+            return None
+        value = variables.get(path["name"])
+        for attribute, variable in _STEP.findall(path["steps"]):
+            key = attribute or variables.get(variable)
+            if self._names_in(key) is not None or not isinstance(value, dict) or hasattr(value, str(key)):
+                return None
+            value = value.get(key)
+        return value if self._names_in(value) is None else None
+
+    def _seen(self, variables, raw):
+        """Return {name: identity of its value} of all that a template refers to, however far."""
         seen, waiting = {}, [raw]
         while waiting:
-            for name in references(waiting.pop()):
-                if name in _DYNAMIC:
-                    return None
+            for name in self._names_in(waiting.pop()) or ():
                 if name not in seen:
                     seen[name] = id(variables.get(name))
                     waiting.append(variables.get(name))
-        return seen or {"": 0}
+        return seen
+
+    def _names_in(self, value):
+        if id(value) not in self._names:
+            self._names[id(value)] = names_in(value)
+        return self._names[id(value)]
 
 
-def has_template(value):
-    """Say whether a value needs rendering: there is a template in it, or something encrypted in its place."""
+def _or_raise(result):
+    if isinstance(result, AnsibleError):
+        raise result
+    return result
+
+
+def names_in(value):
+    """Return the variables that the templates in a value name; None when there is nothing to render in it."""
     if isinstance(value, str):
-        return "{{" in value or "{%" in value
-    if isinstance(value, dict):
-        return any(has_template(part) for part in value.values())
-    if isinstance(value, list):
-        return any(has_template(part) for part in value)
-    return not (value is None or isinstance(value, (bool, int, float)))
+        return _names_in_text(str(value))
+    if isinstance(value, (dict, list)):
+        parts = value.values() if isinstance(value, dict) else value
+        found = [names for names in map(names_in, parts) if names is not None]
+        return frozenset().union(*found) if found else None
+    # What is none of these is a value that is encrypted in its place: it has to be rendered, and names nothing.
+    return None if value is None or isinstance(value, (bool, int, float)) else frozenset()
 
 
-def references(value):
-    """Return the names of the variables that the templates in a value refer to."""
-    if isinstance(value, str):
-        return _references(str(value))
-    if isinstance(value, dict):
-        return frozenset().union(*(references(part) for part in value.values()))
-    if isinstance(value, list):
-        return frozenset().union(*(references(part) for part in value))
-    return frozenset()
-
-
-@functools.lru_cache(maxsize=4096)
-def _references(text):
+def _names_in_text(text):
     if "{{" not in text and "{%" not in text:
-        return frozenset()
+        return None
     try:
         return frozenset(meta.find_undeclared_variables(_SYNTAX.parse(text)))
     except TemplateError:
-        # Ansible's own filters and tests are unknown here, or the template is broken: rendering will tell.
+        # The template is broken: rendering will tell.
         return frozenset(_DYNAMIC)
 
 
@@ -178,10 +205,12 @@ class Fleet:
             elif role.name in mine:
                 try:
                     value = self._renderer.value(scope, name)
+                except KeyError:
+                    continue
                 except AnsibleError as error:
                     if _is_vault(error):
                         locked = True
-                    elif not self._known_later(scope, raw):
+                    else:
                         yield self._unrendered(name, role, error, raw)
                 else:
                     yield from self._judge(role, name, value, raw)
@@ -201,15 +230,6 @@ class Fleet:
             # The value is kept, so that its identity stays its own.
             self._judged[key] = value, found
         return self._judged[key][1]
-
-    def _known_later(self, scope, raw):
-        """Say whether a template waits for what is only known of the host itself."""
-        seen, waiting = set(), [raw]
-        while waiting:
-            new = references(waiting.pop()) - seen
-            seen |= new
-            waiting += [scope.get(name) for name in new]
-        return "ansible_facts" in seen
 
     def _unknown(self, name, raw):
         role = owner(name, self.roles)

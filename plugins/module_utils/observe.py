@@ -191,6 +191,8 @@ class Host:
         """A part of the observation that stays the same until the machine itself changes."""
         if name == "gpus":
             return [f"{gpu['architecture']} {gpu['device_id']} at {gpu['pci_address']}" for gpu in self.gpus]
+        if name == "driver":
+            return f"{self.driver['loaded']} {self.driver['flavor']}" if self.driver["loaded"] else "none"
         if name == "nvswitches":
             return self.nvswitches
         if name == "kernel":

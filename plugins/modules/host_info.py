@@ -141,7 +141,8 @@ ansible_facts:
           elements: dict
         disk:
           description: >-
-            For each of disk_paths, path, and of its file system mount_point, free_bytes for ordinary users and total_bytes.
+            For each of disk_paths, path, and of its file system mount_point, free_bytes (for ordinary users) and
+            total_bytes.
           type: list
           elements: dict
         memory:

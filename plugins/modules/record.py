@@ -72,7 +72,7 @@ options:
         description: Parts of the machine that the role's decisions rest on.
         type: list
         elements: str
-        choices: [gpus, nvswitches, kernel]
+        choices: [gpus, nvswitches, driver, kernel]
         default: []
   keep:
     description: Anything that the role wants to find again as C(ansible_facts['ollama_fleet'].records[ROLE].keep).
@@ -146,7 +146,7 @@ MANAGES = {
     "services": {"type": "list", "elements": "str", "default": []},
     "containers": {"type": "list", "elements": "str", "default": []},
     "models": {"type": "list", "elements": "dict", "options": MODEL, "default": []},
-    "facts": {"type": "list", "elements": "str", "choices": ["gpus", "nvswitches", "kernel"], "default": []},
+    "facts": {"type": "list", "elements": "str", "choices": ["gpus", "nvswitches", "driver", "kernel"], "default": []},
 }
 ARGUMENTS = {
     "role": {"type": "str", "required": True},

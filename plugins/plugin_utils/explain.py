@@ -8,7 +8,7 @@ import re
 _LONGEST = 400
 _NOISE = re.compile(r"^(Task failed: |Action failed: |Failed to connect to the host via ssh: )+")
 _CREDENTIALS = re.compile(r"//[^/@\s]+@")
-_EMPTY_WORDS = re.compile(r"^non-zero return code$|MODULE FAILURE|Module result deserialization failed")
+_EMPTY_WORDS = re.compile(r"non-zero return code\.?$|MODULE FAILURE|Module result deserialization failed")
 _REMEDY = re.compile(r"\bremedy:\s*", re.IGNORECASE)
 
 # Found in what the task says -> why, remedy. The first that fits wins; {names} are the pattern's groups.

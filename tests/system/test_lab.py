@@ -1,0 +1,79 @@
+"""What ./inv lab promises: a report of real answers, closed ports, and a second run that changes nothing."""
+
+import json
+import re
+import socket
+import time
+
+import pytest
+
+from tests.system.conftest import ROOT, Session
+from tests.system.inventory import address, variable
+
+GPU_HOSTS = ("gpu1", "gpu2")
+
+
+def changed_tasks(output: str) -> dict[str, int]:
+    """How many tasks changed something, by host, as Ansible's recap says."""
+    return {host: int(count) for host, count in re.findall(r"^(\w+) +: ok=\d+ +changed=(\d+)", output, re.MULTILINE)}
+
+
+def test_it_ends_with_a_report_of_real_answers(lab: Session) -> None:
+    report = json.loads((ROOT / "reports" / "last" / "report.json").read_text())
+
+    assert {host["host"] for host in report["hosts"]} == set(GPU_HOSTS)
+    for host in report["hosts"]:
+        assert host["status"] == "measured", host
+        assert host["server_version"] == "0.32.15-llamacpp-stand-in"
+        assert host["error_rate"] == 0
+    for name in ("report.html", "report.csv", "report.json"):
+        assert name in lab.output
+
+
+def test_the_reported_rates_are_the_servers_own(lab: Session) -> None:
+    report = json.loads((ROOT / "reports" / "last" / "report.json").read_text())
+
+    for host in report["hosts"]:
+        for sample in host["samples"]:
+            raw = json.loads(sample["raw_final"])
+            assert sample["decode_tokens_per_second"] == pytest.approx(raw["eval_count"] / raw["eval_duration"] * 1e9)
+
+
+def test_again_it_changes_nothing_and_takes_seconds(lab: Session) -> None:
+    started = time.monotonic()
+    result = lab.inv("lab", "--yes")
+    seconds = time.monotonic() - started
+
+    changed = changed_tasks(result.stdout)
+    assert set(changed) == {*GPU_HOSTS, "web1"}, result.stdout
+    assert set(changed.values()) == {0}, result.stdout
+    assert seconds < 20
+
+
+@pytest.mark.parametrize("host", GPU_HOSTS)
+def test_ollama_answers_on_the_hosts_loopback_and_nowhere_else(lab: Session, host: str) -> None:
+    assert "0.32.15" in lab.ssh(
+        host, "python3 -c \"import urllib.request as u; print(u.urlopen('http://127.0.0.1:11434/api/version').read())\""
+    )
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection((address(lab, host), 11434), timeout=5)
+    refused = lab.ssh("web1", f"timeout 5 bash -c '</dev/tcp/{address(lab, host)}/11434' && echo open || echo closed")
+    assert refused.strip() == "closed"
+
+
+@pytest.mark.parametrize("host", GPU_HOSTS)
+def test_the_gateway_lets_only_its_clients_in(lab: Session, host: str) -> None:
+    url = f"https://{address(lab, host)}:{variable(lab, host, 'ollama_gateway_port', 11435)}/api/tags"
+    status = "curl -s -k -o /dev/null -w '%{http_code}'"
+    lab.ssh("web1", "command -v curl >/dev/null || sudo apt-get install -y -qq curl >/dev/null 2>&1")
+    assert lab.ssh("web1", f"{status} {url}") == "401"
+    assert lab.ssh("web1", f"{status} -H 'Authorization: Bearer wrong' {url}") == "401"
+    other = next(name for name in GPU_HOSTS if name != host)
+    lab.ssh(other, "command -v curl >/dev/null || sudo apt-get install -y -qq curl >/dev/null 2>&1")
+    assert lab.ssh(other, f"{status} {url}") == "403"
+
+
+def test_status_shows_every_host_up(lab: Session) -> None:
+    output = lab.inv("lab.status").stdout
+    for host in (*GPU_HOSTS, "web1"):
+        assert host in output

@@ -1,0 +1,85 @@
+"""Every role on real hosts: a second run changes nothing, check mode on a fresh host changes nothing, drift is named."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from lab.lab import Lab
+from tests.system.conftest import ROOT, Session
+from tests.system.test_lab import changed_tasks
+
+# What a role could touch on a host, in one listing: files with size and time, packages, units, users and groups.
+STATE = """
+sudo find /etc /opt /usr/local /var/lib/ollama-fleet /home -xdev -type f -printf '%p %s %T@\\n' 2>/dev/null | sort
+dpkg-query -W
+systemctl list-unit-files --state=enabled --no-legend
+getent passwd; getent group
+"""
+
+
+def test_every_role_run_in_full_a_second_time_changes_nothing(lab: Session) -> None:
+    result = lab.inv("up", "--full")
+    assert set(changed_tasks(result.stdout)) == {"gpu1", "gpu2", "web1"}, result.stdout
+    assert set(changed_tasks(result.stdout).values()) == {0}, result.stdout
+
+
+@pytest.fixture
+def fresh(lab: Session, tmp_path: Path) -> Iterator[Path]:
+    """An inventory of one host, in both groups, that was never provisioned."""
+    address = Lab(ROOT).add_host("fresh1")
+    shutil.copytree(lab.inventory, tmp_path, dirs_exist_ok=True)
+    host = {
+        "ansible_host": address,
+        # The vault has no certificate for this name; nothing is served from here.
+        "ollama_gateway_certificate": "{{ vault_fleet_certificates.gpu1.certificate }}",
+        "ollama_gateway_certificate_key": "{{ vault_fleet_certificates.gpu1.key }}",
+    }
+    groups = {group: {"hosts": {"fresh1": host}} for group in ("gpu_servers", "web_servers")}
+    (tmp_path / "hosts.yml").write_text(yaml.safe_dump(groups))
+    yield tmp_path
+    Lab(ROOT).remove_host("fresh1")
+
+
+def test_check_mode_on_a_fresh_host_changes_nothing_and_does_not_fail(lab: Session, fresh: Path) -> None:
+    before = lab.ssh("fresh1", STATE)
+    result = lab.inv("up", "--check", "--diff", "--inventory", str(fresh), check=False)
+    assert result.returncode == 0, result.stdout
+    assert changed_tasks(result.stdout)["fresh1"] > 0
+    assert lab.ssh("fresh1", STATE) == before
+
+
+DAMAGES = {
+    "a changed file": ("gpu1", "docker", "echo >> /etc/docker/daemon.json"),
+    "a changed Compose file": ("gpu1", "ollama", "echo '# by hand' >> /opt/ollama-fleet/ollama/compose.yml"),
+    "a stopped container": ("gpu2", "ollama", "docker stop -t 2 ollama"),
+    "a deleted model": ("gpu2", "ollama_models", 'docker restart -t 2 ollama && sleep 3 && python3 -c "{delete}"'),
+    "a stopped service": ("gpu1", "ollama_gateway", "systemctl stop nginx"),
+    "a removed container": ("web1", "open_webui", "docker rm -f open-webui"),
+}
+DELETE_MODEL = (
+    "import urllib.request as u; u.urlopen(u.Request('http://127.0.0.1:11434/api/delete',"
+    " data=b'{{\\\"model\\\": \\\"gemma3:270m\\\"}}', method='DELETE'))"
+)
+
+
+def test_drift_of_each_kind_is_named_by_the_plan_and_repaired_by_the_next_run(lab: Session) -> None:
+    for host, _, command in DAMAGES.values():
+        damage = command.replace("{delete}", DELETE_MODEL.replace("{{", "{").replace("}}", "}"))
+        lab.ssh(host, f"sudo sh -c {shell_quoted(damage)}")
+
+    plan = lab.inv("plan", "--json", check=False)
+    assert plan.returncode == 2, plan.stdout
+    needed = {(step["host"], step["role"]) for step in json.loads(plan.stdout)["steps"] if step["needed"]}
+    assert needed == {(host, role) for host, role, _ in DAMAGES.values()}, plan.stdout
+
+    repaired = lab.inv("up", check=False)
+    assert repaired.returncode == 0, repaired.stdout
+    assert lab.inv("plan", "--json", check=False).returncode == 0
+
+
+def shell_quoted(text: str) -> str:
+    return "'" + text.replace("'", "'\\''") + "'"

@@ -17,6 +17,16 @@ from .wire import ApiError, keep_alive, quote
 
 OnLeave = Callable[[Callable[[], None]], None]
 _TOO_LONG = "exceed_context_size_error"
+# What "format": "json" means: one object.
+_JSON_GRAMMAR = r"""
+root   ::= object
+value  ::= object | array | string | number | ("true" | "false" | "null") ws
+object ::= "{" ws ( string ":" ws value ("," ws string ":" ws value)* )? ws "}"
+array  ::= "[" ws ( value ("," ws value)* )? ws "]"
+string ::= "\"" ( [^"\\\x7F\x00-\x1F] | "\\" (["\\/bfnrt] | "u" [0-9a-fA-F] [0-9a-fA-F] [0-9a-fA-F] [0-9a-fA-F]) )* "\"" ws
+number ::= ("-"? ([0-9] | [1-9] [0-9]*)) ("." [0-9]+)? ([eE] [-+]? [0-9]+)? ws
+ws     ::= ([ \t\n] ws)?
+"""
 
 
 @dataclass(frozen=True)
@@ -211,8 +221,12 @@ class Generation:
 
     def _format(self) -> dict[str, Any]:
         wanted = self._request.get("format", "")
-        if wanted in ("", "json") or isinstance(wanted, dict):
-            return {"json_schema": wanted if isinstance(wanted, dict) else {}} if wanted else {}
+        if isinstance(wanted, dict):
+            return {"json_schema": wanted}
+        if wanted == "json":
+            return {"grammar": _JSON_GRAMMAR}
+        if not wanted:
+            return {}
         raise ApiError(500, f'invalid format: {quote(str(wanted))}; expected "json" or a valid JSON Schema object')
 
     def _shortened(self, llama: Llama, prompt: str) -> list[int]:

@@ -294,7 +294,7 @@ def _description(model: Model, verbose: bool) -> dict[str, Any]:
     header = model.header
     pairs = {**header.pairs, "general.parameter_count": header.parameters}
     shown = {
-        name: None if isinstance(value, list) and not verbose else value
+        name: None if isinstance(value, list) and not verbose else _number(value)
         for name, value in sorted(pairs.items())
         if name not in {"general.name", "tokenizer.chat_template"}
     }
@@ -315,3 +315,8 @@ def _description(model: Model, verbose: bool) -> dict[str, Any]:
 
 def _quoted(text: str) -> str:
     return f'"""{text}"""' if "\n" in text or '"' in text else text
+
+
+def _number(value: Any) -> Any:
+    """A whole number without a fraction, as Go writes it."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value

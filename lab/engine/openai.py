@@ -135,8 +135,17 @@ def _text(content: object) -> str:
 
 
 def _head(name: str, kind: str, request: dict[str, Any]) -> dict[str, Any]:
+    """What every part of an answer begins with."""
     now = int(time.time())
     return {"id": name, "object": kind, "created": now, "model": request["model"], "system_fingerprint": "fp_ollama"}
+
+
+def _part(head: dict[str, Any], choices: list[dict[str, Any]]) -> dict[str, Any]:
+    """One part of a stream. Ollama puts the choices of a text completion before the model, those of a chat after it."""
+    if head["object"] == "text_completion":
+        first = {name: head[name] for name in ("id", "object", "created")}
+        return first | {"choices": choices} | head
+    return head | {"choices": choices}
 
 
 def _answer(
@@ -160,9 +169,9 @@ def _answer(
         with exchange.stream("text/event-stream") as send:
             for piece in itertools.chain([first], pieces):
                 part = choices(piece.text, piece is first, piece.done_reason)
-                send(_event(head | {"choices": part} | empty))
+                send(_event(_part(head, part) | empty))
             if with_usage:
-                send(_event(head | {"choices": [], "usage": _usage(generation)}))
+                send(_event(_part(head, []) | {"usage": _usage(generation)}))
             send(b"data: [DONE]\n\n")
 
 

@@ -6,9 +6,11 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from invoke import Collection, Context, Exit
+from invoke.collection import Collection
+from invoke.context import Context
+from invoke.exceptions import Exit
 from invoke.tasks import task
 
 ROOT = Path(__file__).resolve().parent
@@ -50,15 +52,14 @@ def inventory_path(inventory: str) -> Path:
         "hosts": "GPU-server hosts to start, beside one web host",
         "engine": "stand-in (llama.cpp, needs no registry) or ollama (the real image from its registry)",
         "yes": YES,
-        "bench": "measure again even when nothing changed since the last report",
     }
 )
-def lab_up(c: Context, hosts: int = 2, engine: str = "stand-in", yes: bool = False, bench: bool = False) -> None:
+def lab_up(c: Context, hosts: int = 2, engine: str = "stand-in", yes: bool = False) -> None:
     """Build a small fleet on this machine, provision and benchmark it."""
     from lab.session import run
 
     with explained():
-        raise Exit(code=run(ROOT, hosts=hosts, engine=engine, assume_yes=yes, always_bench=bench))
+        raise Exit(code=run(ROOT, hosts, cast(Any, engine), yes))
 
 
 @task(help={"keep-images": "keep the built images, so that the next ./inv lab is quick"})
@@ -149,9 +150,9 @@ def plan(c: Context, inventory: str = LAB_INVENTORY, limit: str = "", json: bool
     help={
         "inventory": INVENTORY,
         "limit": LIMIT,
-        "model": "model to measure (default: each host's first)",
-        "workload": "what to ask: smoke",
-        "output": "folder for the report (default: reports/<time>)",
+        "model": "model to measure (default: the workload's)",
+        "workload": "what to ask: smoke, or a file of your own",
+        "output": "folder for the reports",
     }
 )
 def bench(
@@ -160,17 +161,19 @@ def bench(
     limit: str = "",
     model: str = "",
     workload: str = "smoke",
-    output: str = "",
+    output: str = "reports",
 ) -> None:
     """Measure each host's Ollama through SSH, write a report.
 
     Exit codes: 0 every host measured, 2 a host failed, 1 nothing ran.
     """
-    from ollama_fleet.cli import bench as run_bench
+    from ollama_fleet import cli
+    from ollama_fleet.bench import Choices
 
+    choices = Choices(limit=limit or None, model=model or None, workload=workload)
     with explained():
-        folder = Path(output).resolve() if output else None
-        raise Exit(code=run_bench(inventory_path(inventory), limit or None, model or None, workload, folder))
+        report = cli.bench(inventory_path(inventory), Path(output).resolve(), choices, cli.console())
+    raise Exit(code=report.exit_code)
 
 
 # ---------------------------------------------------------------- secrets

@@ -66,20 +66,21 @@ def _bench(options: argparse.Namespace) -> int:
         forks=options.forks,
         silence=options.silence,
     )
-    return bench(options.inventory, options.output, choices, _console()).exit_code
+    return bench(options.inventory, options.output, choices, console()).exit_code
 
 
 def _show(options: argparse.Namespace) -> int:
     report = load(options.report)
-    _console().print(table(report))
+    console().print(table(report))
     return report.exit_code
 
 
-def _console() -> Console:
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = 100
-    return console
+def console() -> Console:
+    """The console that reports go to; where there is no terminal, as wide as the table needs."""
+    result = Console(highlight=False)
+    if not result.is_terminal:
+        result.width = 100
+    return result
 
 
 def _safe(text: str) -> str:

@@ -54,7 +54,7 @@ class Session:
 
 
 def _bring_up(log: Path) -> tuple[int, str, float]:
-    """Run ./inv lab and return its exit code, output and seconds. The output goes to a file, to be read while it runs."""
+    """Run ./inv lab and return its exit code, output and seconds. The output can be read while it runs."""
     started = time.monotonic()
     with log.open("w") as file:
         command = [str(ROOT / "inv"), "lab", "--yes"]

@@ -1,0 +1,58 @@
+"""The whole of ./inv lab: up, secrets, playbook, benchmark, and what a person does next."""
+
+import time
+from pathlib import Path
+
+import yaml
+from rich.console import Console
+from rich.table import Table
+
+from lab.lab import Engine, Lab
+from ollama_fleet import cli, secrets
+from ollama_fleet.bench import Choices
+from ollama_fleet.playbook import run_playbook
+
+
+def run(root: Path, hosts: int, engine: Engine, assume_yes: bool) -> int:
+    """Build, provision and measure the lab; return 0, or the exit code of the part that failed. Raises FleetError."""
+    started = time.monotonic()
+    console = Console(highlight=False, soft_wrap=True)
+
+    console.print("[bold]Lab")
+    inventory = Lab(root).up(hosts=hosts, engine=engine, assume_yes=assume_yes)
+    secrets.init(inventory)
+
+    console.print("\n[bold]Provision")
+    code = run_playbook("site", inventory)
+    if code:
+        return code
+
+    console.print("[bold]Measure")
+    report = cli.bench(inventory, root / "reports", Choices(), cli.console())
+
+    ui = yaml.safe_load((inventory / "group_vars" / "web_servers" / "open_webui.yml").read_text())
+    web = next(host for host in Lab(root).status().hosts if host.group == "web_servers")
+    console.print(f"\n[bold]Open WebUI[/]  http://{web.address}:3000")
+    console.print(f"  sign in as  {ui['open_webui_admin_email']}")
+    console.print("  password    ./inv secrets.show vault_open_webui_admin_password")
+    console.print("\n./inv lab.status   ./inv lab.ssh gpu1   ./inv lab.down")
+    console.print(f"ready in {time.monotonic() - started:.0f} s")
+    return report.exit_code
+
+
+def print_status(root: Path) -> int:
+    """Print the lab's hosts and services; return 0 when all of them answer, 2 when one does not. Raises FleetError."""
+    status = Lab(root).status()
+    console = Console(highlight=False)
+    table = Table("host", "address", "group", "state", "SSH", "containers", box=None, pad_edge=False)
+    for host in status.hosts:
+        answers = "answers" if host.ssh else "no answer"
+        table.add_row(host.name, host.address, host.group, host.state, answers, ", ".join(host.containers))
+    for name, state in status.services:
+        table.add_row(name, "", "service", state, "", "")
+    console.print(table)
+    console.print(
+        f"engine: {status.engine}   Docker: {status.docker}   disk: {status.disk / 1e9:.1f} GB", soft_wrap=True
+    )
+    healthy = all(host.ssh for host in status.hosts) and all(state == "running" for _, state in status.services)
+    return 0 if healthy else 2

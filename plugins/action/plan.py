@@ -47,9 +47,14 @@ class ActionModule(ActionBase):
             {
                 "roles": {"type": "list", "elements": "str", "required": True},
                 "full": {"type": "bool", "default": False},
+                "state_dir": {"type": "path", "default": "/var/lib/ollama-fleet"},
             }
         )
-        observed = self._execute_module(module_name="ollama_fleet.stack.host_info", module_args={}, task_vars=task_vars)
+        observed = self._execute_module(
+            module_name="ollama_fleet.stack.host_info",
+            module_args={"state_dir": arguments["state_dir"]},
+            task_vars=task_vars,
+        )
         if observed.get("failed") or "ansible_facts" not in observed:
             return {**result, **observed}
         facts = observed["ansible_facts"]

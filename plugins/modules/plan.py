@@ -24,6 +24,10 @@ options:
     description: Need every role, whatever the records say.
     type: bool
     default: false
+  state_dir:
+    description: Folder of the records on the host.
+    type: path
+    default: /var/lib/ollama-fleet
 attributes:
   action:
     description: Runs on the controller, and one module on the host.

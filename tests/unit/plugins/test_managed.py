@@ -1,0 +1,133 @@
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.ollama_fleet.stack.plugins.module_utils import managed
+
+from tests.unit.plugins.host_trees import HostTree, Programs
+
+OLLAMA = "http://127.0.0.1:11434"
+CONTAINER = {
+    "Id": "abc",
+    "Names": ["/ollama"],
+    "Image": "ollama:1",
+    "ImageID": "sha256:" + "a" * 64,
+    "State": "running",
+    "Status": "Up 2 minutes (healthy)",
+    "Labels": {"com.docker.compose.config-hash": "c1"},
+    "Ports": [],
+}
+
+
+class Served:
+    """A host with one of each kind of managed thing, and a way to look at it anew."""
+
+    def __init__(self, tree: HostTree, tmp_path: Path) -> None:
+        self.tree = tree
+        self.file = tmp_path / "daemon.json"
+        self.file.write_text("{}")
+        self.file.chmod(0o644)
+        tree.pci("0000:01:00.0", "0x10de", "0x2330", "0x030200")
+        self.container: dict[str, Any] = dict(CONTAINER)
+        self.set("dpkg_query", "docker.io\t26.1.5\tii \n")
+        self.set("systemctl", "LoadState=loaded\nActiveState=active\nUnitFileState=enabled\n")
+        tree.docker = {"/version": {"Version": "26"}, "/containers/json?all=1": [self.container]}
+        tree.web = {OLLAMA + "/api/tags": {"models": [{"name": "smol:1", "digest": "d1"}]}}
+
+    def set(self, program: str, answer: str) -> None:
+        self.tree.programs = Programs(**{**self.tree.programs.answers, program: answer})
+
+    @property
+    def wanted(self) -> dict[str, Any]:
+        return {
+            "files": [str(self.file)],
+            "packages": ["docker.io"],
+            "services": ["docker"],
+            "containers": ["ollama"],
+            "models": [{"name": "smol:1", "base_url": OLLAMA}],
+            "facts": ["gpus"],
+        }
+
+
+@pytest.fixture
+def served(tree: HostTree, tmp_path: Path) -> Served:
+    return Served(tree, tmp_path)
+
+
+def test_snapshot_of_an_untouched_host_has_no_drift(served: Served) -> None:
+    manages, missing = managed.snapshot(served.wanted, served.tree.observe())
+    assert missing == []
+    assert manages["models"] == {"smol:1": {"digest": "d1", "base_url": OLLAMA}}
+    assert managed.drift(manages, served.tree.observe()) == []
+
+
+DAMAGE: list[tuple[str, Callable[[Served], object]]] = [
+    ("{file} was changed by hand", lambda s: s.file.write_text("{ }")),
+    ("{file} was removed", lambda s: s.file.unlink()),
+    ("the mode of {file} is 0666, was 0644", lambda s: s.file.chmod(0o666)),
+    ("package docker.io is not installed", lambda s: s.set("dpkg_query", "docker.io\t26.1.5\trc \n")),
+    ("package docker.io is 27.0, was 26.1.5", lambda s: s.set("dpkg_query", "docker.io\t27.0\tii \n")),
+    (
+        "service docker is not running",
+        lambda s: s.set("systemctl", "LoadState=loaded\nActiveState=failed\nUnitFileState=enabled\n"),
+    ),
+    (
+        "service docker is disabled at boot, was enabled",
+        lambda s: s.set("systemctl", "LoadState=loaded\nActiveState=active\nUnitFileState=disabled\n"),
+    ),
+    ("service docker does not exist", lambda s: s.set("systemctl", "LoadState=not-found\nActiveState=inactive\n")),
+    ("container ollama is exited, not running", lambda s: s.container.update(State="exited", Status="Exited (1)")),
+    ("container ollama is unhealthy", lambda s: s.container.update(Status="Up 1 hour (unhealthy)")),
+    ("container ollama does not exist", lambda s: s.tree.docker.update({"/containers/json?all=1": []})),
+    ("container ollama: Docker does not answer", lambda s: s.tree.docker.clear()),
+    (
+        "container ollama runs another image: bbbbbbbbbbbb, was aaaaaaaaaaaa",
+        lambda s: s.container.update(ImageID="sha256:" + "b" * 64),
+    ),
+    (
+        "container ollama was recreated with other settings",
+        lambda s: s.container.update(Labels={"com.docker.compose.config-hash": "c2"}),
+    ),
+    ("model smol:1 is not there", lambda s: s.tree.web.update({OLLAMA + "/api/tags": {"models": []}})),
+    (
+        "model smol:1 has digest d2, was d1",
+        lambda s: s.tree.web.update({OLLAMA + "/api/tags": {"models": [{"name": "smol:1", "digest": "d2"}]}}),
+    ),
+    (f"Ollama at {OLLAMA} does not answer", lambda s: s.tree.web.clear()),
+    (
+        "gpus changed: hopper 2330 at 0000:01:00.0, ada 2684 at 0000:02:00.0, was hopper 2330 at 0000:01:00.0",
+        lambda s: s.tree.pci("0000:02:00.0", "0x10de", "0x2684", "0x030000"),
+    ),
+]
+
+
+@pytest.mark.parametrize(("sentence", "damage"), DAMAGE, ids=[sentence for sentence, _ in DAMAGE])
+def test_each_damage_is_named(served: Served, sentence: str, damage: Callable[[Served], object]) -> None:
+    manages, _ = managed.snapshot(served.wanted, served.tree.observe())
+    damage(served)
+    assert managed.drift(manages, served.tree.observe()) == [sentence.format(file=served.file)]
+
+
+def test_snapshot_names_what_is_not_there(tree: HostTree) -> None:
+    wanted = {
+        "files": ["/no/such/file"],
+        "packages": ["none"],
+        "services": ["none"],
+        "containers": ["none"],
+        "models": [{"name": "none:1", "base_url": OLLAMA}],
+    }
+    _, missing = managed.snapshot(wanted, tree.observe())
+    assert missing == [
+        "/no/such/file does not exist",
+        "package none is not installed",
+        "service none does not exist",
+        "container none does not exist",
+        f"Ollama at {OLLAMA} does not answer",
+    ]
+
+
+def test_model_with_another_digest_than_asked_for_is_missing(served: Served) -> None:
+    wanted = {"models": [{"name": "smol:1", "base_url": OLLAMA, "digest": "sha256:" + "e" * 64}]}
+    _, missing = managed.snapshot(wanted, served.tree.observe())
+    assert missing == ["model smol:1 has digest d1, not eeeeeeeeeeee"]

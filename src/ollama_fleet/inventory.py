@@ -124,11 +124,14 @@ def _run(command: list[str], inventory: Path) -> subprocess.CompletedProcess[str
 
 
 def _last_error(text: str) -> str:
-    """The first line that names an error, else the last line that says anything."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    errors = [line for line in lines if line.startswith(("[ERROR]", "ERROR"))]
-    chosen = (errors or lines[-1:] or ["Ansible gave no reason"])[0]
-    return re.sub(r"^(\[ERROR\]:|ERROR!)\s*", "", chosen)
+    """The first line that names an error, with why a file was not parsed; else the last line that says anything."""
+    lines = [re.sub(r"^(\[(ERROR|WARNING)\]:|ERROR!)\s*", r"\2 ", line).strip() for line in text.splitlines()]
+    errors = [line.removeprefix("ERROR ") for line in lines if line.startswith("ERROR ")]
+    parsing = [
+        line.removeprefix("WARNING ") for line in lines if line.startswith("WARNING Failed to parse inventory with")
+    ]
+    said = [line for line in lines if line]
+    return "; ".join(errors[:1] + parsing[:1]) or (said[-1] if said else "Ansible gave no reason")
 
 
 def _groups_by_host(listing: Mapping[str, Any]) -> dict[str, frozenset[str]]:

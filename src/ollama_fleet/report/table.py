@@ -36,10 +36,8 @@ def table(report: BenchReport) -> RenderableType:
 
 def _headline(report: BenchReport) -> str:
     versions = sorted({host.server_version for host in report.hosts if host.server_version})
-    return printable(
-        f"{report.model} on Ollama {', '.join(versions) or '(no answer)'}; "
-        f"workload {report.workload['name']}: {report.workload['purpose']}"
-    )
+    servers = ", ".join(versions) or "that does not answer"
+    return printable(f"{report.model} on Ollama {servers}, workload {report.workload['name']}")
 
 
 def _line(text: str, style: str) -> Text:

@@ -52,6 +52,11 @@ class Paths:
         return self.home / "ssh"
 
     @property
+    def models(self) -> Path:
+        """The model files that models.lab hands out."""
+        return self.home / "models"
+
+    @property
     def inventory(self) -> Path:
         """The inventory that the lab writes."""
         return self.root / "inventory" / "lab"

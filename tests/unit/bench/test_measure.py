@@ -13,7 +13,7 @@ from ollama_fleet.errors import FleetError
 from ollama_fleet.ollama import Answer, ApiError, Line, UnreachableError, read_answer
 from tests.bench_support.recordings import recording
 
-WORKLOAD = replace(workload.load("smoke"), num_predict=16, runs=3)
+WORKLOAD = replace(workload.load("smoke"), num_ctx=4096, num_predict=16, runs=3)
 MODEL = "gemma3:270m"
 FOREVER = "2319-03-04T20:48:43.275934777Z"
 SOON = (datetime.now(UTC) + timedelta(minutes=5)).isoformat()

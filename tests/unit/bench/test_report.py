@@ -222,7 +222,7 @@ def test_html_shows_each_figure_with_its_formula(tmp_path: Path) -> None:
         "0.32.15-llamacpp-stand-in",
         "Debian GNU/Linux 13 (trixie), Linux 6.12",
         "failed: tunnel",
-        "num_ctx 4096",
+        "num_ctx 8192",
     ):
         assert expected in text, expected
 

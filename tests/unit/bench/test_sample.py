@@ -13,7 +13,7 @@ from ollama_fleet.ollama import Answer, Line, read_answer, read_counters
 from tests.bench_support.recordings import VERSIONS, recording
 
 SMOKE = workload.load("smoke")
-TEN = replace(SMOKE, num_predict=10)
+TEN = replace(SMOKE, num_ctx=4096, num_predict=10)
 GOOD = {
     "done": True,
     "done_reason": "length",

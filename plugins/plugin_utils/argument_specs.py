@@ -262,7 +262,8 @@ def _format_problem(item):
         try:
             ModelName.parse(item.value)
         except FleetError as error:
-            return f"is no model name: {error.why}", error.remedy
+            # The reason quotes the name, which is fit to be shown only as it was written.
+            return "is no model name" + (f": {error.why}" if item.value == item.raw else ""), error.remedy
     return None
 
 

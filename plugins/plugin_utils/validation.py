@@ -9,7 +9,6 @@ from pathlib import Path
 
 from ansible.errors import AnsibleError
 from ansible.parsing.vault import AnsibleVaultError
-from ansible_collections.ollama_fleet.stack.plugins.module_utils.errors import FleetError
 from ansible_collections.ollama_fleet.stack.plugins.module_utils.ollama_api import ModelName
 from ansible_collections.ollama_fleet.stack.plugins.plugin_utils.argument_specs import (
     Finding,
@@ -224,9 +223,10 @@ class Fleet:
     def _judge(self, role, name, value, raw):
         key = (name, id(value), id(raw))
         if key not in self._judged:
-            found = [*check(Item(name, name, value, role.options[name], raw, role.defaults.get(name)))]
+            item = Item(name, name, value, role.options[name], raw, role.defaults.get(name))
+            found = [*check(item)]
             if not found and name == "ollama_models_list":
-                found = [*_same_models(name, value)]
+                found = [*_same_models(item)]
             # The value is kept, so that its identity stays its own.
             self._judged[key] = value, found
         return self._judged[key][1]
@@ -336,18 +336,14 @@ def _is_vault(error):
     return False
 
 
-def _same_models(name, value):
+def _same_models(models):
     seen = {}
-    for index, model in enumerate(value):
-        try:
-            key = ModelName.parse(model["name"]).key
-        except (KeyError, FleetError):
-            continue
+    for index, model in enumerate(models.value):
+        key = ModelName.parse(model["name"]).key
         if key in seen:
-            why = f"is the same model as {name}[{seen[key]}].name"
-            written = shown("name", model["name"])
-            yield Finding(f"{name}[{index}].name", written, why, "list each model once", model["name"])
-        seen.setdefault(key, index)
+            name = models.element(index).member("name", {})
+            yield name.finding(f"is the same model as {seen[key]}", "list each model once")
+        seen.setdefault(key, f"{models.path}[{index}].name")
 
 
 def _listed(hosts):

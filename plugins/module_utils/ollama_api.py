@@ -232,25 +232,28 @@ class OllamaServer:
         finally:
             exchange.close()
 
-    def version(self) -> str:
-        return str(self.call("GET", "/api/version")["version"])
-
     def model(self, name: ModelName) -> dict[str, Any] | None:
         """A model's entry in the server's list, None when it has none."""
-        listed = self.call("GET", "/api/tags").get("models") or []
-        return next((entry for entry in listed if name.is_called(entry.get("name", ""))), None)
+        answer = self.call("GET", "/api/tags")
+        if not isinstance(answer, dict):
+            raise FleetError(
+                f"{self.base_url} is no Ollama server",
+                f"it answers /api/tags with {str(answer)[:80]!r}",
+                "correct base_url, or stop what else listens there",
+            )
+        return next((entry for entry in answer.get("models") or [] if name.is_called(entry.get("name", ""))), None)
 
-    def layer_digest(self, name: ModelName) -> str | None:
-        """The digest of the model's weights, which is the same wherever it was pulled from; None when not shown."""
-        modelfile = (self.call("POST", "/api/show", {"model": name.short}) or {}).get("modelfile") or ""
+    def layer_digest(self, listed_name: str) -> str | None:
+        """The digest of a model's weights, which is the same wherever it was pulled from; None when not shown."""
+        modelfile = (self.call("POST", "/api/show", {"model": listed_name}) or {}).get("modelfile") or ""
         found = re.search(r"^FROM .*sha256[-:]([0-9a-f]{64})\s*$", modelfile, re.MULTILINE)
         return "sha256:" + found.group(1) if found else None
 
     def copy(self, source: ModelName, destination: ModelName) -> None:
         self.call("POST", "/api/copy", {"source": source.short, "destination": destination.short})
 
-    def delete(self, name: ModelName) -> None:
-        self.call("DELETE", "/api/delete", {"model": name.short})
+    def delete(self, listed_name: str) -> None:
+        self.call("DELETE", "/api/delete", {"model": listed_name})
 
     def pull(self, name: ModelName, insecure: bool, stall_timeout: float) -> None:
         """Pull to the end. Every way to fail raises; the server keeps what it has for the next try."""
@@ -307,14 +310,16 @@ def _lines(exchange: _Exchange, progress: PullProgress) -> Iterator[dict[str, An
             continue
         try:
             line = json.loads(raw)
-        except ValueError as error:
+        except ValueError:
+            line = None
+        if not isinstance(line, dict):
             if not raw.endswith(b"\n"):
                 return  # half a line: cut off
             raise FleetError(
                 f"Model {progress.name} was not pulled",
                 f"the answer is not Ollama's: {raw[:80]!r}",
                 "check that base_url is an Ollama server",
-            ) from error
+            )
         yield line
 
 

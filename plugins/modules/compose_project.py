@@ -85,9 +85,13 @@ containers:
   returned: always
   sample: [{"name": "ollama", "image": "docker.io/ollama/ollama:0.32.15", "image_id": "sha256:5f9", "state": "running"}]
 reason:
-  description: Why it did not work, with the last log lines of the container.
+  description: Why it did not work, with the last line of the container's log.
   type: str
   returned: on failure
+log:
+  description: The last lines of the container's log.
+  type: str
+  returned: when a container failed
 remedy:
   description: What to do about it.
   type: str
@@ -224,17 +228,18 @@ class Project:
             time.sleep(0.5)
 
     def not_up(self, why: str, before: list[Container]) -> FleetError:
-        containers = self.containers()
+        containers, log = self.containers(), ""
         suspect = failed_container(containers, before) or (containers[0] if containers else None)
         if suspect:
             _code, out, err = self.docker("logs", "--tail", str(self.module.params["log_lines"]), suspect.container_id)
-            log = (out + err).strip() or "(empty)"
-            why = f"{why}; {describe_failure(suspect)}; its last log lines:\n{log}\n"
+            log = (out + err).strip()
+            why = f"{why}; {describe_failure(suspect)}; the last that it said: {last_line(log)}"
         return FleetError(
             f"Project {self.name} did not start",
             why,
             "correct the setting, port or image that these words name, then run again "
-            f"(all of the log: docker compose -p {self.name} logs)",
+            f"(more of the log: docker compose -p {self.name} logs)",
+            log,
         )
 
     def down(self) -> None:
@@ -248,7 +253,7 @@ class Project:
 
 def last_line(text: str) -> str:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1] if lines else "it gave no reason"
+    return lines[-1] if lines else "nothing"
 
 
 def probe(url: str) -> str:

@@ -173,15 +173,16 @@ def make_present(server: OllamaServer, name: ModelName, params: dict[str, Any], 
     if renamed and (missing or source_there):
         actions.append(f"delete {source.short}")
         if not check_mode:
-            server.delete(source)
+            server.delete(source.short)
     return actions
 
 
 def make_absent(server: OllamaServer, name: ModelName, check_mode: bool) -> list[str]:
-    if server.model(name) is None:
+    entry = server.model(name)
+    if entry is None:
         return []
     if not check_mode:
-        server.delete(name)
+        server.delete(entry["name"])
     return [f"delete {name.short}"]
 
 
@@ -190,7 +191,12 @@ def describe(server: OllamaServer, name: ModelName) -> dict[str, Any]:
     entry = server.model(name)
     if entry is None:
         return {}
-    return {"digest": entry.get("digest"), "size": entry.get("size"), "layer_digest": server.layer_digest(name)}
+    return {
+        "name": entry["name"],
+        "digest": entry.get("digest"),
+        "size": entry.get("size"),
+        "layer_digest": server.layer_digest(entry["name"]),
+    }
 
 
 def as_text(state: str, facts: dict[str, Any]) -> str:
@@ -210,7 +216,7 @@ def ensure(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
     except UnreachableError as problem:
         if not check_mode:
             raise
-        actions = [] if wanted == "absent" else ["pull %s" % (params["source"] or name.short)]
+        actions = [] if wanted == "absent" else [f"pull {params['source'] or name.short}"]
         msg = f"{problem.what}. Once it does, it would get the model" if actions else problem.what
         return {"changed": bool(actions), "name": name.short, "actions": actions, "msg": msg}
     if wanted == "present":

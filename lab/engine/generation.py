@@ -23,7 +23,7 @@ root   ::= object
 value  ::= object | array | string | number | ("true" | "false" | "null") ws
 object ::= "{" ws ( string ":" ws value ("," ws string ":" ws value)* )? ws "}"
 array  ::= "[" ws ( value ("," ws value)* )? ws "]"
-string ::= "\"" ( [^"\\\x7F\x00-\x1F] | "\\" (["\\/bfnrt] | "u" [0-9a-fA-F] [0-9a-fA-F] [0-9a-fA-F] [0-9a-fA-F]) )* "\"" ws
+string ::= "\"" ( [^"\\\x7F\x00-\x1F] | "\\" (["\\/bfnrt] | "u" [0-9a-fA-F]{4}) )* "\"" ws
 number ::= ("-"? ([0-9] | [1-9] [0-9]*)) ("." [0-9]+)? ([eE] [-+]? [0-9]+)? ws
 ws     ::= ([ \t\n] ws)?
 """
@@ -217,7 +217,7 @@ class Generation:
             reason = "length" if event["stop_type"] == "limit" else "stop"
             yield Piece(event["content"], reason, logprobs)
             return
-        raise ConnectionAbortedError("the client or the model's process has gone")
+        raise llama.broken_off()
 
     def _format(self) -> dict[str, Any]:
         wanted = self._request.get("format", "")

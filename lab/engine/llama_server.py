@@ -23,6 +23,8 @@ def main() -> None:
     # A request that waits for a slot holds a thread.
     params.n_threads_http = settings["parallel"] + 32
     # As Ollama runs it: a generation goes on beyond the context; the size asked for is the size; no warm-up run.
+    # Between two batches the server sees that a client has left.
+    params.n_batch = 512
     params.ctx_shift = True
     params.fit_params = False
     params.warmup = False

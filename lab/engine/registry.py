@@ -28,6 +28,8 @@ _TICK = 0.06
 _STALLED = 30.0
 _RETRIES = 6
 _PIECE = 1 << 18
+# Trying again does not help against these.
+_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES}
 
 Progress = Generator[dict[str, Any], None, None]
 
@@ -170,25 +172,31 @@ def _location(url: str) -> str:
 
 def _download(url: str, blob: dict[str, Any], partial: Path) -> Progress:
     """Append to PARTIAL until all is there; a broken connection is taken up again where it broke."""
+    try:
+        with partial.open("ab") as file:
+            yield from _all_pieces(url, blob, file)
+    except OSError as error:
+        raise PullError(f"write {partial}: {os.strerror(error.errno or 0).lower()}") from None
+
+
+def _all_pieces(url: str, blob: dict[str, Any], file: IO[bytes]) -> Progress:
     failures = 0
-    with partial.open("ab") as file:
-        while (start := file.tell()) < blob["size"]:
-            try:
-                yield from _piece_by_piece(url, blob, file)
-                problem = "EOF"
-            except (OSError, http.client.HTTPException, PullError) as error:
-                if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
-                    raise PullError(f"write {partial}: {os.strerror(error.errno or 0).lower()}") from None
-                problem = str(error)
-            if file.tell() >= blob["size"]:
-                break
+    while (start := file.tell()) < blob["size"]:
+        try:
+            yield from _pieces(url, blob, file)
+            problem = "unexpected EOF"
+        except (OSError, http.client.HTTPException, PullError) as error:
+            if isinstance(error, OSError) and error.errno in _DISK:
+                raise
+            problem = str(error)
+        if file.tell() < blob["size"]:
             failures = 0 if file.tell() > start else failures + 1
             if failures > _RETRIES:
                 raise PullError(f"max retries exceeded: {problem}")
             yield from _wait(2.0**failures, blob, file.tell())
 
 
-def _piece_by_piece(url: str, blob: dict[str, Any], file: IO[bytes]) -> Progress:
+def _pieces(url: str, blob: dict[str, Any], file: IO[bytes]) -> Progress:
     shown = time.monotonic()
     with _get(url, {"Range": f"bytes={file.tell()}-{blob['size'] - 1}"}) as response:
         if file.tell() and response.status != 206:

@@ -61,6 +61,14 @@ class Llama:
     def alive(self) -> bool:
         return self._process.poll() is None
 
+    def broken_off(self) -> ApiError | ConnectionAbortedError:
+        """Why an answer ended early: the model's process has gone, or else the client."""
+        try:
+            status = self._process.wait(0.5)
+        except subprocess.TimeoutExpired:
+            return ConnectionAbortedError("the client has gone")
+        return ApiError(500, f"llama runner process has terminated: exit status {status}")
+
     def memory(self) -> int:
         """Bytes that the process holds in memory now."""
         pages = Path(f"/proc/{self._process.pid}/statm").read_text().split()[1]
@@ -93,7 +101,9 @@ class Llama:
 
     @staticmethod
     def _events(response: http.client.HTTPResponse, connection: http.client.HTTPConnection) -> Iterator[Any]:
-        with contextlib.closing(connection), contextlib.closing(response):
+        # A connection that breaks ends the events early; who reads them sees that the last one is missing.
+        broken = contextlib.suppress(OSError, http.client.HTTPException)
+        with contextlib.closing(connection), contextlib.closing(response), broken:
             for line in response:
                 if line.startswith(b"data: ") and line.strip() != b"data: [DONE]":
                     event = json.loads(line[6:])
@@ -108,7 +118,7 @@ class Llama:
         try:
             connection.connect()
         except OSError:
-            raise ApiError(500, "llama runner process has terminated") from None
+            raise self.broken_off() from None
         sock = connection.sock
 
         def hang_up() -> None:
@@ -122,7 +132,7 @@ class Llama:
             response = connection.getresponse()
         except (OSError, http.client.HTTPException):
             connection.close()
-            raise ConnectionAbortedError("the client or the model's process has gone") from None
+            raise self.broken_off() from None
         if response.status != 200:
             # Ollama hands the runner's own words on, JSON and all.
             message = response.read().decode()
@@ -164,7 +174,7 @@ class Scheduler:
         entry = self._take(model, num_ctx)
         try:
             with entry.loading:
-                if entry.llama is None:
+                if entry.llama is None or not entry.llama.alive:
                     entry.llama = Llama(model.gguf, entry.num_ctx, self._settings)
             yield entry.llama
         finally:

@@ -121,8 +121,11 @@ class Open:
     def __init__(self, port: int, path: str, body: object, method: str, timeout: float) -> None:
         self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
         self._connection.request(method, path, None if body is None else json.dumps(body).encode())
-        self.sock = self._connection.sock
-        self.response = self._connection.getresponse()
+        try:
+            self.response = self._connection.getresponse()
+        except TimeoutError:
+            self._connection.close()
+            raise
 
     def __enter__(self) -> "Open":
         return self

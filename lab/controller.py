@@ -83,11 +83,9 @@ def _chosen(paths: Paths, state: State) -> Docker | None:
 
 def _missing(release: Release, own_engine: bool) -> list[str]:
     """Debian packages that this machine lacks for the lab."""
-    distribution = release.distribution
-    keyring = "ubuntu-keyring" if distribution == "ubuntu" else "debian-archive-keyring"
     needed = {
         "mmdebstrap": _program("mmdebstrap"),
-        keyring: Path(f"/usr/share/keyrings/{distribution}-archive-keyring.gpg").exists(),
+        release.keyring_package: Path(release.keyring).exists(),
         "openssh-client": _program("ssh"),
     }
     if own_engine:

@@ -98,6 +98,7 @@ def stop(paths: Paths, machine: OwnEngine, keep_data: bool) -> list[str]:
 def _configuration(paths: Paths) -> dict[str, object]:
     return {
         "hosts": [own(paths).host],
+        "log-level": "warn",
         "group": str(os.getgid()),
         "data-root": str(paths.docker_data),
         "exec-root": f"{paths.docker_run}/exec",

@@ -47,21 +47,14 @@ class Image:
     @property
     def key(self) -> str:
         """Digest of what the image is made from."""
-        texts = [self.name, self.base_key, self.setup.sources, *self.arguments]
+        texts = [self.name, self.base_key, *self.arguments]
         return _digest(texts + [part for source in (self.folder, *self.inputs) for part in content(source)])
 
 
 def host(base: Base) -> Image:
     """A bare server: systemd, sshd, Python, sudo; no Docker."""
-    packages = (
-        *("systemd", "systemd-sysv", "dbus", "openssh-server", "sudo", "python3", "ca-certificates", "iproute2"),
-        f"{base.apt.release.distribution}-archive-keyring",
-    )
-
-    def fill(context: Path) -> None:
-        (context / "apt.sources").write_text(base.apt.sources)
-
-    return Image("host", SOURCES / "images/host", base.apt, packages, fill=fill)
+    packages = ("systemd", "systemd-sysv", "dbus", "openssh-server", "sudo", "python3", "ca-certificates", "iproute2")
+    return Image("host", SOURCES / "images/host", base.apt, packages)
 
 
 def services(base: Base) -> Image:

@@ -35,6 +35,8 @@ from ansible_collections.ollama_fleet.stack.plugins.plugin_utils.explain import 
 
 # It runs on one host for all of them.
 VALIDATION = "ollama_fleet.stack.validate"
+# Their messages are written in the roles.
+SPOKEN = {"ansible.builtin.assert", "ansible.builtin.fail"}
 SCHEMA = "ollama-fleet/problems/1"
 
 
@@ -97,8 +99,9 @@ class CallbackModule(CallbackBase):
         task, host = result.task, result.host.get_name()
         role = task._role.get_name().rsplit(".", 1)[-1] if task._role else ""
         name = task.get_name().rsplit(" : ", 1)[-1]
-        whose = "inventory" if task.resolved_action == VALIDATION else host
-        self._last[host] = Problem(whose, name, role, what, *explain(result.result, host))
+        action = task.resolved_action or ""
+        whose = "inventory" if action == VALIDATION else host
+        self._last[host] = Problem(whose, name, role, what, *explain(result.result, host, action in SPOKEN))
 
     def _show(self, problems):
         hosts_of = {}

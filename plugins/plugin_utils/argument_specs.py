@@ -258,12 +258,17 @@ def _format_problem(item):
     """Return (why, remedy) when a text is not what its variable's name says it is, else None."""
     if _IMAGE.search(item.name):
         return _image_problem(item.value)
-    if _MODEL.match(item.path):
-        try:
-            ModelName.parse(item.value)
-        except FleetError as error:
-            # The reason quotes the name, which is fit to be shown only as it was written.
-            return "is no model name" + (f": {error.why}" if item.value == item.raw else ""), error.remedy
+    return _model_problem(item) if _MODEL.match(item.path) else None
+
+
+def _model_problem(item):
+    try:
+        ModelName.parse(item.value)
+    except FleetError as error:
+        # The reason quotes the name, which is fit to be shown only as it was written.
+        return "is no model name" + (f": {error.why}" if item.value == item.raw else ""), error.remedy
+    if ":" not in item.value.rsplit("/", 1)[-1]:
+        return "names no tag, so what it means may change", "write one, for example llama3.2:3b"
     return None
 
 

@@ -121,33 +121,56 @@ _KNOWN = [
 _COMPILED = [(re.compile(pattern), why, remedy) for pattern, why, remedy in _KNOWN]
 
 
-def explain(result, host="the host"):
-    """Return (why, remedy) of a failed or unreachable task's result."""
+def explain(result, host="the host", own_words=False):
+    """Return (why, remedy) of a failed or unreachable task's result.
+
+    own_words: the message is one of this project's: the cause, a full stop, and what to do about it
+    """
     if "censored" in result:
         return "its output is hidden, since secrets may be in it", "check the variables that this task is given"
-    text = _NOISE.sub("", _said(result)).strip()
+    items = [item for item in result.get("results") or () if isinstance(item, dict) and item.get("failed")]
+    if items:
+        found = dict.fromkeys(explain(item, host, own_words) for item in items)
+        whys, remedies = zip(*found, strict=True)
+        return "; ".join(dict.fromkeys(whys)), "; ".join(dict.fromkeys(remedies))
+    text = _NOISE.sub("", _said(result)).strip().removeprefix(f"{host}: ")
+    return (
+        _with_remedy(result, text)
+        or (_own_words(text) if own_words else None)
+        or _known(result, text)
+        or (_short(text), f"see the task's output above; `--limit {host} -vvv` shows more of it")
+    )
+
+
+def _with_remedy(result, text):
+    """What comes with a remedy of its own."""
     if result.get("remedy"):
-        return _short(str(result.get("reason") or _before_remedy(text))), str(result["remedy"])
-    if _REMEDY.search(text):
-        *_, remedy = _REMEDY.split(text)
-        # Several remedies make a list, which stays as it is.
-        if len(_REMEDY.findall(text)) > 1 or "\n" in text.strip():
-            return _clean(text), ""
-        return _clean(_before_remedy(text)), _clean(remedy)
+        parts = [str(result[part]) for part in ("what", "reason") if result.get(part)]
+        return _clean(": ".join(parts) or _before_remedy(text)), _clean(str(result["remedy"]))
+    remedies = len(_REMEDY.findall(text))
+    if remedies > 1 or (remedies and "\n" in text):
+        # A list of problems stays as it is.
+        return _clean(text), ""
+    return (_clean(_before_remedy(text)), _clean(_REMEDY.split(text)[-1])) if remedies else None
+
+
+def _own_words(text):
+    why, _, remedy = _clean(" ".join(text.split())).partition(". ")
+    return why.rstrip("."), remedy.rstrip(".")
+
+
+def _known(result, text):
     everything = "\n".join([text, *(str(result.get(key, "")) for key in ("stderr", "module_stderr", "stdout"))])
     for pattern, why, remedy in _COMPILED:
         found = pattern.search(everything)
         if found:
             words = {name: (part or "").strip() for name, part in found.groupdict().items()}
             return _clean(why.format(found.group(0).strip(), **words)).strip(), remedy
-    return _short(text), f"see the task's output above; `--limit {host} -vvv` shows more of it"
+    return None
 
 
 def _said(result):
-    """The message of a result: of its failed items when it was a loop, and of the program when that says more."""
-    items = [item for item in result.get("results") or () if isinstance(item, dict) and item.get("failed")]
-    if items:
-        return "\n".join(dict.fromkeys(_said(item) for item in items))
+    """The message of a result, or the program's own words where they say more."""
     text = str(result.get("msg") or "")
     if text and not _EMPTY_WORDS.search(text):
         return text

@@ -90,6 +90,21 @@ def test_a_message_that_names_a_remedy_is_passed_on() -> None:
 def test_the_parts_of_our_own_modules_errors_are_used() -> None:
     result = {"msg": "x", "reason": "the server says: no", "remedy": "correct the name"}
     assert explain(result) == ("the server says: no", "correct the name")
+    assert explain({**result, "what": "Model a was not pulled"})[0] == "Model a was not pulled: the server says: no"
+
+
+def test_a_roles_own_words_are_a_cause_and_what_to_do() -> None:
+    msg = "gpu1: has 1.5 GiB of memory, and 4 are asked for. Add memory, or lower gpu_preflight_memory_gib."
+    assert explain({"msg": msg}, "gpu1", own_words=True) == (
+        "has 1.5 GiB of memory, and 4 are asked for",
+        "Add memory, or lower gpu_preflight_memory_gib",
+    )
+    assert explain({"msg": "it is broken"}, "gpu1", own_words=True) == ("it is broken", "")
+
+
+def test_several_failed_items_keep_their_remedies() -> None:
+    items = [{"failed": True, "msg": f"{name} is gone. Remedy: get {name}"} for name in ("a", "b")]
+    assert explain({"msg": "One or more items failed", "results": items}) == ("a is gone; b is gone", "get a; get b")
 
 
 def test_a_list_of_problems_stays_a_list() -> None:

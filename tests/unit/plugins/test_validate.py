@@ -211,14 +211,20 @@ def test_a_name_that_is_no_model_name_says_which_part(name: str) -> None:
     assert "Remedy: write [host/][namespace/]model[:tag]" in line
 
 
+@pytest.mark.parametrize("name", ["llama3.2", "models.lab:5001/library/llama3.2"])
+def test_a_model_without_a_tag_is_refused(name: str) -> None:
+    (line,) = told({"ollama_models_list": [{"name": name}]})
+    assert f"ollama_models_list[0].name = '{name}' names no tag" in line
+
+
 def test_a_source_that_is_no_model_name_is_found() -> None:
     (line,) = told({"ollama_models_list": [{"name": "a:1", "source": "https://models.lab/a:1"}]})
     assert line.startswith("h: ollama_models_list[0].source = ")
 
 
 def test_a_model_that_is_listed_twice_is_found_whatever_its_case() -> None:
-    (line,) = told({"ollama_models_list": [{"name": "a"}, {"name": "A:latest", "state": "absent"}]})
-    assert "ollama_models_list[1].name = 'A:latest' is the same model as ollama_models_list[0].name." in line
+    (line,) = told({"ollama_models_list": [{"name": "a:1"}, {"name": "A:1", "state": "absent"}]})
+    assert "ollama_models_list[1].name = 'A:1' is the same model as ollama_models_list[0].name." in line
 
 
 def test_parts_of_a_list_are_judged_where_they_are() -> None:

@@ -35,6 +35,13 @@ _NAMES: Mapping[str, tuple[str, ...]] = {
 # ssh's options, as getopt(3) spells them: a colon follows those that take a value.
 _SSH_OPTIONS = "46AaCfGgKkMNnqsTtVvXxYyB:b:c:D:E:e:F:I:i:J:L:l:m:O:o:P:p:Q:R:S:W:w:"
 
+# The output is read by this program, whatever its user likes to see.
+_PLAIN_OUTPUT = {
+    "ANSIBLE_NOCOLOR": "1",
+    "ANSIBLE_FORCE_COLOR": "0",
+    "ANSIBLE_VERBOSITY": "0",
+    "ANSIBLE_LOAD_CALLBACK_PLUGINS": "0",
+}
 _RENDERED = re.compile(r"^(?P<host>\S+) \| (?P<state>[A-Z]+!?) => (?P<value>\{.*?^\})", re.MULTILINE | re.DOTALL)
 
 
@@ -112,7 +119,7 @@ def _list(inventory: Path, limit: str | None) -> tuple[dict[str, Any], str]:
 
 
 def _run(command: list[str], inventory: Path) -> subprocess.CompletedProcess[str]:
-    env = environment(inventory) | {"ANSIBLE_NOCOLOR": "1", "ANSIBLE_FORCE_COLOR": "0"}
+    env = environment(inventory) | _PLAIN_OUTPUT
     try:
         return subprocess.run(command, env=env, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
     except FileNotFoundError as error:

@@ -12,6 +12,9 @@ import urllib3
 
 from ollama_fleet.errors import FleetError
 
+# Seconds for an answer that no model has a part in.
+_QUICK = 30.0
+
 FaultKind = Literal["server_error", "cut", "garbled", "no_counters"]
 
 
@@ -159,15 +162,15 @@ class Client:
 
     def version(self) -> str:
         """The server's version, word for word."""
-        return str(self._json("GET", "/api/version", timeout=self._timeout[0]).get("version", ""))
+        return str(self._json("GET", "/api/version", timeout=_QUICK).get("version", ""))
 
     def tags(self) -> list[dict[str, Any]]:
         """The models that are there."""
-        return _models(self._json("GET", "/api/tags"))
+        return _models(self._json("GET", "/api/tags", timeout=_QUICK))
 
     def ps(self) -> list[dict[str, Any]]:
         """The models that are loaded."""
-        return _models(self._json("GET", "/api/ps"))
+        return _models(self._json("GET", "/api/ps", timeout=_QUICK))
 
     def show(self, model: str) -> dict[str, Any]:
         """Everything the server knows about one model."""

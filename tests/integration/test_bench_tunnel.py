@@ -3,6 +3,8 @@
 import socket
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,8 @@ import requests
 
 from ollama_fleet.inventory import Host, SshArguments
 from ollama_fleet.ollama import Client, UnreachableError
-from ollama_fleet.tunnel import ServerRefusedError, Tunnel, TunnelError
+from ollama_fleet.ssh import TunnelError
+from ollama_fleet.tunnel import ServerRefusedError, Tunnel
 from tests.bench_support.ollama_double import OllamaDouble
 from tests.bench_support.sshd import Sshd, make_key, public_key
 
@@ -93,6 +96,50 @@ def test_tunnel_through_a_jump_host(sshd: Sshd, ollama: OllamaDouble, tmp_path: 
         assert sshd.connections == before + 1
 
 
+def test_tunnel_through_a_proxy_command(sshd: Sshd, ollama: OllamaDouble, tmp_path: Path) -> None:
+    with Sshd(tmp_path / "jump") as jump:
+        target = host(sshd, known(tmp_path, sshd, jump), ollama.port)
+        way = f"ssh -i {jump.key} -o UserKnownHostsFile={tmp_path}/known_hosts -p {jump.port} -W %h:%p 127.0.0.1"
+        ssh = replace(target.ssh, proxy_command=way)
+        with Tunnel(replace(target, ssh=ssh)) as tunnel:
+            assert requests.get(f"{tunnel.url}/api/version", timeout=5).json() == {"version": "0.32.15"}
+        assert jump.connections == 1
+
+
+def test_tunnel_tells_what_a_proxy_command_says(sshd: Sshd, tmp_path: Path) -> None:
+    target = host(sshd, known(tmp_path, sshd), 1)
+    ssh = replace(target.ssh, proxy_command="sh -c 'echo the bastion is closed >&2; exit 1'")
+    with pytest.raises(TunnelError, match="the bastion is closed"):
+        Tunnel(replace(target, ssh=ssh)).__enter__()
+
+
+def test_tunnel_tells_that_a_proxy_command_is_not_there(sshd: Sshd, tmp_path: Path) -> None:
+    target = host(sshd, known(tmp_path, sshd), 1)
+    ssh = replace(target.ssh, proxy_command="/no/such/program %h")
+    with pytest.raises(TunnelError, match="no such file"):
+        Tunnel(replace(target, ssh=ssh)).__enter__()
+
+
+def test_tunnel_reads_ssh_configuration(sshd: Sshd, ollama: OllamaDouble, tmp_path: Path) -> None:
+    config = tmp_path / "config"
+    lines = ("Host rack1", "HostName 127.0.0.1", f"Port {sshd.port}", f"User {sshd.user}", f"IdentityFile {sshd.key}")
+    config.write_text("\n".join((*lines, f"UserKnownHostsFile {known(tmp_path, sshd)}\n")))
+    ssh = SshArguments(config_file=config)
+    with Tunnel(Host("gpu1", frozenset(), "rack1", ssh=ssh, ollama_port=ollama.port)) as tunnel:
+        assert requests.get(f"{tunnel.url}/api/version", timeout=5).json() == {"version": "0.32.15"}
+
+
+def test_many_tunnels_at_once(sshd: Sshd, ollama: OllamaDouble, tmp_path: Path) -> None:
+    target = host(sshd, known(tmp_path, sshd), ollama.port)
+
+    def version(_: int) -> object:
+        with Tunnel(target) as tunnel:
+            return requests.get(f"{tunnel.url}/api/version", timeout=30).json()["version"]
+
+    with ThreadPoolExecutor(24) as pool:
+        assert list(pool.map(version, range(24))) == ["0.32.15"] * 24
+
+
 def test_tunnel_refuses_a_jump_host_with_an_unknown_key(sshd: Sshd, ollama: OllamaDouble, tmp_path: Path) -> None:
     with Sshd(tmp_path / "jump") as jump:
         hop = f"{jump.user}@127.0.0.1:{jump.port}"
@@ -118,7 +165,7 @@ def test_tunnel_refuses_a_host_with_an_unknown_key(sshd: Sshd, ollama: OllamaDou
 
 def test_tunnel_says_that_the_user_is_refused(sshd: Sshd, ollama: OllamaDouble, tmp_path: Path) -> None:
     target = host(sshd, known(tmp_path, sshd), ollama.port)
-    stranger = Host(**{**vars(target), "private_key": make_key(tmp_path / "stranger")})
+    stranger = replace(target, private_key=make_key(tmp_path / "stranger"))
     with pytest.raises(TunnelError, match="refuses the user"):
         Tunnel(stranger).__enter__()
 
@@ -126,7 +173,7 @@ def test_tunnel_says_that_the_user_is_refused(sshd: Sshd, ollama: OllamaDouble, 
 def test_tunnel_says_that_the_key_file_is_not_there(sshd: Sshd, ollama: OllamaDouble, tmp_path: Path) -> None:
     target = host(sshd, known(tmp_path, sshd), ollama.port)
     with pytest.raises(TunnelError, match="cannot be read"):
-        Tunnel(Host(**{**vars(target), "private_key": tmp_path / "none"})).__enter__()
+        Tunnel(replace(target, private_key=tmp_path / "none")).__enter__()
 
 
 def test_tunnel_says_that_there_is_no_ssh(sshd: Sshd, ollama: OllamaDouble, tmp_path: Path) -> None:
@@ -134,13 +181,13 @@ def test_tunnel_says_that_there_is_no_ssh(sshd: Sshd, ollama: OllamaDouble, tmp_
         taken.bind(("127.0.0.1", 0))  # bound, not listening: refuses
         target = host(sshd, known(tmp_path, sshd), ollama.port)
         with pytest.raises(TunnelError, match=r"no SSH at 127\.0\.0\.1:\d+: connection refused"):
-            Tunnel(Host(**{**vars(target), "port": taken.getsockname()[1]})).__enter__()
+            Tunnel(replace(target, port=taken.getsockname()[1])).__enter__()
 
 
 def test_tunnel_says_that_somebody_else_answers(sshd: Sshd, ollama: OllamaDouble, tmp_path: Path) -> None:
     target = host(sshd, known(tmp_path, sshd), ollama.port)
     with pytest.raises(TunnelError, match="no SSH at"):
-        Tunnel(Host(**{**vars(target), "port": ollama.port}), timeout=2).__enter__()
+        Tunnel(replace(target, port=ollama.port), timeout=2).__enter__()
 
 
 def test_tunnel_says_that_nothing_listens_behind_it(sshd: Sshd, tmp_path: Path) -> None:

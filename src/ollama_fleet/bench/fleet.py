@@ -18,7 +18,8 @@ from ollama_fleet.bench.workload import Workload
 from ollama_fleet.errors import FleetError
 from ollama_fleet.inventory import Host
 from ollama_fleet.ollama import Client, UnreachableError
-from ollama_fleet.tunnel import Tunnel, TunnelError
+from ollama_fleet.ssh import TunnelError
+from ollama_fleet.tunnel import Tunnel
 
 # One line each; a host that lacks one of them answers with less.
 _ABOUT = """

@@ -1,0 +1,190 @@
+"""What the serving roles refuse, and what they write, in one check run over hosts that are told rather than had."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.integration.foundation import Playground
+from tests.unit.plugins.host_trees import HostTree
+
+TOKEN = "abcdefghijklmnopqrstuvwxyz-0123456789_AB"
+PEM = {
+    "ollama_gateway_certificate": "-----BEGIN CERTIFICATE-----\nx\n-----END CERTIFICATE-----",
+    "ollama_gateway_certificate_key": "-----BEGIN PRIVATE KEY-----\nx\n-----END PRIVATE KEY-----",
+}
+CLIENT = {"name": "web", "token": TOKEN}
+GATEWAY = {"ollama_gateway_clients": [CLIENT], "ollama_gateway_allowed_sources": ["10.0.0.5"], **PEM}
+WEBUI = {"open_webui_admin_password": "pa'ss\"w\\o$r{d}# é", "open_webui_secret_key": "k" * 32}
+BACKEND = {"url": "https://10.0.0.7:11435", "token": TOKEN}
+AUTHORITY = "-----BEGIN CERTIFICATE-----\nfleet\n-----END CERTIFICATE-----"
+H100 = {
+    "pci_address": "0000:00:06.0",
+    "vendor_id": "10de",
+    "device_id": "2330",
+    "architecture": "hopper",
+    "name": "NVIDIA H100 80GB HBM3",
+    "driver_in_use": "nvidia",
+}
+OTHERS_PORT = [{"address": "0.0.0.0", "port": 11434, "protocol": "tcp", "pid": 7, "process": "ollama"}]  # noqa: S104
+
+
+def case(role: str, says: list[str], facts: dict[str, Any] | None = None, **variables: Any) -> dict[str, Any]:
+    return {"role": role, "says": says, "facts": facts or {}, "variables": variables}
+
+
+GOOD = {
+    "plain": case("ollama", ["127.0.0.1:11434:11434", 'OLLAMA_CONTEXT_LENGTH: "8192"', 'OLLAMA_NO_CLOUD: "1"']),
+    "tuned": case(
+        "ollama",
+        ['OLLAMA_CONTEXT_LENGTH: "4096"', 'HTTPS_PROXY: "http://u:p$$w@proxy:3128"', "127.0.0.1:11500:11434"],
+        ollama_context_length=4096,
+        ollama_port=11500,
+        ollama_environment={"HTTPS_PROXY": "http://u:p$w@proxy:3128"},
+    ),
+    "gpu": case("ollama", ["driver: nvidia", "count: all", "capabilities: [gpu]"], {"gpus": [H100]}),
+    "one-gpu": case("ollama", ['device_ids: ["GPU-1"]'], {"gpus": [H100]}, ollama_gpu_device_ids=["GPU-1"]),
+    "digest": case("ollama", ["@sha256:"], ollama_image="registry.lab:5000/ollama@sha256:" + "a" * 64),
+    "no-models": case("ollama_models", []),
+    "models-before-ollama": case(
+        "ollama_models",
+        ["=> (item=a:1)", "changed=2"],
+        ollama_models_base_url="http://127.0.0.1:9",
+        ollama_models_list=[{"name": "a:1"}],
+    ),
+    "closed": case("ollama_gateway", []),
+    "open": case(
+        "ollama_gateway",
+        ["Would install nginx", "listen 0.0.0.0:11435 ssl;", "10.0.0.5 1;", "web use;", "proxy_buffering off;"],
+        **GATEWAY,
+    ),
+    "manager": case(
+        "ollama_gateway",
+        ["web manage;", "client_max_body_size 0;"],
+        **{**GATEWAY, "ollama_gateway_clients": [{**CLIENT, "allow_model_management": True}]},
+    ),
+    "alone": case("open_webui", ["127.0.0.1:3000:8080"], **WEBUI),
+    "wired": case(
+        "open_webui",
+        ["ca-bundle.pem:/etc/ollama-fleet/ca-bundle.pem:ro", "ollama-fleet.ca-bundle: ", "ollama-fleet"],
+        **WEBUI,
+        open_webui_backends=[BACKEND],
+        open_webui_ca_certificate=AUTHORITY,
+        open_webui_networks=["ollama-fleet"],
+    ),
+}
+REFUSED = {
+    "unpinned": case("ollama", ["names no version", "ollama_image"], ollama_image="registry.lab:5000/ollama/ollama"),
+    "twice": case("ollama", ["OLLAMA_HOST", "ollama_environment"], ollama_environment={"OLLAMA_HOST": "0.0.0.0"}),  # noqa: S104
+    "no-context": case("ollama", ["ollama_context_length is 0", "less than 256"], ollama_context_length=0),
+    "wrong-type": case("ollama", ["ollama_context_length", "int"], ollama_context_length="plenty"),
+    "wrong-cache": case("ollama", ["ollama_kv_cache_type", "q8_0"], ollama_kv_cache_type="q5"),
+    "port-taken": case("ollama", ["port 11434 is taken on 0.0.0.0", "ollama_port"], {"ports": OTHERS_PORT}),
+    "untagged": case(
+        "ollama_models", ["'llama3' in ollama_models_list names no tag"], ollama_models_list=[{"name": "llama3"}]
+    ),
+    "bad-name": case(
+        "ollama_models",
+        ["'bad name!!/../x:1' is no model name", "[host/][namespace/]model[:tag]"],
+        ollama_models_list=[{"name": "bad name!!/../x:1"}],
+    ),
+    "model-twice": case(
+        "ollama_models", ["names a model twice"], ollama_models_list=[{"name": "a:1"}, {"name": "A:1"}]
+    ),
+    "weak-token": case(
+        "ollama_gateway",
+        ["token of web", "32"],
+        **{**GATEWAY, "ollama_gateway_clients": [{"name": "web", "token": "short"}]},
+    ),
+    "no-source": case(
+        "ollama_gateway", ["ollama_gateway_allowed_sources"], **{**GATEWAY, "ollama_gateway_allowed_sources": []}
+    ),
+    "odd-source": case(
+        "ollama_gateway", ["web1 in ollama_gateway"], **{**GATEWAY, "ollama_gateway_allowed_sources": ["web1"]}
+    ),
+    "no-certificate": case("ollama_gateway", ["must hold PEM"], **{**GATEWAY, "ollama_gateway_certificate": ""}),
+    "same-client": case(
+        "ollama_gateway", ["Give each client its own"], **{**GATEWAY, "ollama_gateway_clients": [CLIENT, CLIENT]}
+    ),
+    "weak-password": case(
+        "open_webui", ["12 characters", "secrets.init"], **{**WEBUI, "open_webui_admin_password": "x"}
+    ),
+    "no-secret": case("open_webui", ["open_webui_secret_key"], open_webui_admin_password="long enough to pass"),
+    "odd-mail": case("open_webui", ["open_webui_admin_email is 'root'"], **WEBUI, open_webui_admin_email="root"),
+    "clear-token": case(
+        "open_webui",
+        ["http://10.0.0.7:11435", "plain HTTP"],
+        **WEBUI,
+        open_webui_backends=[{"url": "http://10.0.0.7:11435", "token": TOKEN}],
+    ),
+    "no-address": case("open_webui", ["gpu1 in open_webui_backends"], **WEBUI, open_webui_backends=[{"url": "gpu1"}]),
+}
+SECRETS = [TOKEN, "pa'ss", "k" * 32, "BEGIN PRIVATE KEY"]
+
+
+def fresh_server(folder: Path) -> dict[str, Any]:
+    facts = HostTree(folder).system("debian", "13", "6.12.48+deb13-amd64").observe().everything()
+    facts["docker"]["containers"] = []
+    return {**facts, "ports": []}
+
+
+@pytest.fixture(scope="module")
+def output(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """What one check run over all of these hosts said."""
+    folder = tmp_path_factory.mktemp("hosts")
+    server = fresh_server(folder / "server")
+    hosts = {}
+    for name, told in {**GOOD, **REFUSED}.items():
+        (folder / f"{name}.json").write_text(json.dumps({**server, **told["facts"]}))
+        project = {"ollama_project_dir": f"{folder}/{name}", "open_webui_project_dir": f"{folder}/{name}"}
+        hosts[name] = {"told_role": told["role"], **project, **told["variables"]}
+    file = f"{folder}/{{{{ inventory_hostname }}}}.json"
+    facts = f"{{{{ lookup('ansible.builtin.file', '{file}') | from_json }}}}"
+    tasks = [
+        {"name": "Tell", "ansible.builtin.set_fact": {"ollama_fleet": facts, "cacheable": True}},
+        {"name": "Apply", "ansible.builtin.include_role": {"name": "ollama_fleet.stack.{{ told_role }}"}},
+    ]
+    result = Playground(folder).run_on(hosts, tasks, "--check", "--diff")
+    return result.stdout + result.stderr
+
+
+def of_host(output: str, name: str) -> str:
+    """What Ansible said of one host: diffs stand before the line that names it."""
+    blocks = re.split(r"(?<=\n)(?=TASK|PLAY)", output)
+    lines = []
+    for block in blocks:
+        parts = re.split(r"^((?:ok|changed|fatal|failed|skipping): \[[\w-]+\].*)$", block, flags=re.MULTILINE)
+        lines += [before + line for before, line in zip(parts[::2], parts[1::2], strict=False) if f"[{name}]" in line]
+    return "\n".join(lines + re.findall(rf"^{name} +: .*$", output, re.MULTILINE))
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_check_run_on_a_fresh_host_passes_and_shows_what_it_would_write(output: str, name: str) -> None:
+    said = of_host(output, name)
+    assert "failed=0" in said, said
+    for words in GOOD[name]["says"]:
+        assert words in said
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_bad_input_is_refused_by_host_variable_and_remedy(output: str, name: str) -> None:
+    said = of_host(output, name)
+    assert "failed=1" in said, said
+    for words in REFUSED[name]["says"]:
+        assert words in said
+
+
+def test_closed_gateway_changes_nothing(output: str) -> None:
+    said = of_host(output, "closed")
+    # The record of a role that never ran is all there is to write.
+    assert re.search(r"changed=[01] ", said), said
+    assert "Would install" not in said
+
+
+def test_no_secret_is_said(output: str) -> None:
+    for secret in SECRETS:
+        assert secret not in output

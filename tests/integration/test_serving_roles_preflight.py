@@ -59,7 +59,7 @@ GOOD = {
     "closed": case("ollama_gateway", []),
     "open": case(
         "ollama_gateway",
-        ["Would install nginx", "listen 0.0.0.0:11435 ssl;", "10.0.0.5 1;", "web use;", "proxy_buffering off;"],
+        ["listen 0.0.0.0:11435 ssl;", "10.0.0.5 1;", "web use;", "proxy_buffering off;"],
         **GATEWAY,
     ),
     "manager": case(

@@ -62,6 +62,7 @@ def run(folder: Path, console: Console, choices: Choices | None = None) -> Bench
         tool=f"ollama-fleet {__version__}",
         inventory=str(folder),
         limit=choices.limit,
+        forks=min(choices.forks or len(hosts), len(hosts)),
         model=model,
         workload={**asdict(workload), "prompts": list(workload.prompts), "raw": True},
         hosts=[results[host.name] for host in hosts],

@@ -161,12 +161,13 @@ class HostResult:
 
 @dataclass
 class BenchReport:
-    """A whole run. `created` is UTC, ISO 8601."""
+    """A whole run. `created` is UTC, ISO 8601; `forks` is how many hosts were measured at once."""
 
     created: str
     tool: str
     inventory: str
     limit: str | None
+    forks: int
     model: str
     workload: Mapping[str, Any]
     hosts: list[HostResult]
@@ -198,6 +199,7 @@ class BenchReport:
             tool=value["tool"],
             inventory=value["inventory"],
             limit=value["limit"],
+            forks=value["forks"],
             model=value["model"],
             workload=value["workload"],
             hosts=[_host(entry) for entry in value["hosts"]],

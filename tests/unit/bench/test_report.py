@@ -81,6 +81,7 @@ def made(*hosts: HostResult, model: str = "smollm2:135m") -> BenchReport:
         tool="ollama-fleet 0.1.0",
         inventory="inventory/lab",
         limit=None,
+        forks=max(1, len(hosts)),
         model=model,
         workload={**asdict(SMOKE), "prompts": list(SMOKE.prompts), "raw": True},
         hosts=list(hosts),

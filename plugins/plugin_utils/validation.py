@@ -330,7 +330,8 @@ _LOCKED = Finding(
 
 def _is_vault(error):
     while error is not None:
-        if isinstance(error, AnsibleVaultError):
+        # Inside a template it is an UndecryptableVaultError, which is not public.
+        if isinstance(error, AnsibleVaultError) or "VaultError" in type(error).__name__:
             return True
         error = error.__cause__
     return False

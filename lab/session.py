@@ -10,7 +10,9 @@ from rich.table import Table
 from lab.lab import Engine, Lab
 from ollama_fleet import cli, secrets
 from ollama_fleet.bench import Choices
+from ollama_fleet.planning import make_plan
 from ollama_fleet.playbook import run_playbook
+from ollama_fleet.report import load, table
 
 
 def run(root: Path, hosts: int, engine: Engine, assume_yes: bool) -> int:
@@ -23,12 +25,22 @@ def run(root: Path, hosts: int, engine: Engine, assume_yes: bool) -> int:
     secrets.init(inventory)
 
     console.print("\n[bold]Provision")
-    code = run_playbook("site", inventory)
-    if code:
-        return code
+    last_report = root / "reports" / "last"
+    if make_plan(inventory, limit=None).exit_code == 0:
+        console.print("nothing to do: every host is as described")
+    else:
+        code = run_playbook("site", inventory)
+        if code:
+            return code
+        last_report.unlink(missing_ok=True)  # it measured what was there before
 
-    console.print("[bold]Measure")
-    report = cli.bench(inventory, root / "reports", Choices(), cli.console())
+    console.print("\n[bold]Measure")
+    if last_report.exists():
+        report = load(last_report)
+        console.print(f"nothing changed since the report of {report.created}; ./inv bench measures again")
+        console.print(table(report))
+    else:
+        report = cli.bench(inventory, root / "reports", Choices(), cli.console())
 
     ui = yaml.safe_load((inventory / "group_vars" / "web_servers" / "open_webui.yml").read_text())
     web = next(host for host in Lab(root).status().hosts if host.group == "web_servers")

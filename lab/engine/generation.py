@@ -141,6 +141,10 @@ class Generation:
         if self._request.get("think"):
             raise ApiError(400, f"{quote(self._request['model'])} does not support thinking")
         messages = self._request.get("messages", [])
+        if not all(isinstance(item, dict) and _is_message(item) for item in messages):
+            raise ApiError(
+                400, "json: cannot unmarshal a message into Go struct field ChatRequest.messages of type string"
+            )
         images = [*self._request.get("images", []), *(image for item in messages for image in item.get("images") or [])]
         for image in images:
             try:
@@ -241,3 +245,7 @@ class Generation:
         top = item["top_logprobs"][: self._request.get("top_logprobs", 0)]
         others = [{name: other[name] for name in ("token", "logprob", "bytes")} for other in top]
         return shown | {"top_logprobs": others} if others else shown
+
+
+def _is_message(item: dict[str, Any]) -> bool:
+    return all(isinstance(item.get(name, ""), str | None) for name in ("role", "content"))

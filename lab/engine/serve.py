@@ -5,10 +5,11 @@ import email.utils
 import select
 import socket
 import threading
+import traceback
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from .wire import ApiError, dumps
 
@@ -34,6 +35,7 @@ class Exchange(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True
     server: "Server"
     raw: bytes
+    answered: bool
 
     def reply(self, status: int, body: bytes, content_type: str | None) -> None:
         """The whole answer at once."""
@@ -91,6 +93,7 @@ class Exchange(BaseHTTPRequestHandler):
         print(f"{self.address_string()} {self.requestline} {code}", flush=True)
 
     def _head(self, status: int, content_type: str | None) -> None:
+        self.answered = True
         self.log_request(status)
         self.send_response(status)
         if content_type:
@@ -107,6 +110,12 @@ class Exchange(BaseHTTPRequestHandler):
 
     @contextlib.contextmanager
     def _chunks(self) -> Iterator[Callable[[bytes], None]]:
+        if self.request_version == "HTTP/1.0":
+            # Such a client, as a proxy may be, knows no chunks: the end of the connection is the end of the answer.
+            self.close_connection = True
+            self.end_headers()
+            yield self._body
+            return
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
         yield lambda data: self._body(f"{len(data):x}\r\n".encode() + data + b"\r\n")
@@ -114,6 +123,7 @@ class Exchange(BaseHTTPRequestHandler):
 
     def _answer(self) -> None:
         try:
+            self.answered = False
             self.raw = self._read_body()
             self._route()
         except ConnectionError:
@@ -123,7 +133,7 @@ class Exchange(BaseHTTPRequestHandler):
     do_GET = do_HEAD = do_POST = do_DELETE = do_PUT = do_PATCH = do_OPTIONS = _answer  # noqa: N815
 
     def _route(self) -> None:
-        path = urlsplit(self.path).path
+        path = unquote(urlsplit(self.path).path)
         if not self._origin_allowed():
             self.reply(403, b"", None)
         elif self.command == "OPTIONS" and "Origin" in self.headers:
@@ -189,12 +199,18 @@ class Server(ThreadingHTTPServer):
 
 
 def guarded(route: Route, refuse: Callable[[Exchange, ApiError], None]) -> Route:
-    """ROUTE with its ApiErrors answered by REFUSE."""
+    """ROUTE with its ApiErrors answered by REFUSE, and so is a request of a form that nobody thought of."""
 
     def run(exchange: Exchange, argument: str) -> None:
         try:
             route(exchange, argument)
         except ApiError as error:
             refuse(exchange, error)
+        except ConnectionError:
+            raise
+        except Exception as error:
+            traceback.print_exc()
+            if not exchange.answered:
+                refuse(exchange, ApiError(500, f"the llama.cpp stand-in failed: {error!r}"))
 
     return run

@@ -50,7 +50,9 @@ def prepare(paths: Paths, state: State, release: Release, ask: Ask) -> Docker:
     if chosen is None and _systemd():
         chosen = _by_role(paths, ask)
     if chosen is None:
-        state.docker_host, state.own_engine = docker_engine.own(paths).host, docker_engine.before()
+        # An engine that was cut off has changed this machine already: what was before its first start counts.
+        state.own_engine = state.own_engine or docker_engine.before()
+        state.docker_host = docker_engine.own(paths).host
         state.save(paths.state)
         with step("Docker engine of the lab's own"):
             return docker_engine.start(paths)

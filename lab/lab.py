@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
-from lab import controller, docker_engine, hosts, images, inventory, making, releases, subnet
+from lab import controller, docker_engine, hosts, images, inventory, making, releases, room, subnet
 from lab.containers import Containers
 from lab.docker import Docker
 from lab.hosts import Host
@@ -45,8 +45,12 @@ class Lab:
         with self._locked():
             state = State.load(self.paths.state)
             bases = releases.choose()
+            if state.subnet is None:
+                say(f"  a lab takes {room.needed(hosts) / 1e9:.0f} GB of disk, 4 GB of memory, and 10 minutes at first")
             ask = controller.on_terminal(assume_yes)
             lab = Containers(controller.prepare(self.paths, state, bases.controller, ask), self.paths)
+            if state.subnet is None:
+                room.require(lab.docker, self.paths, hosts)
             state.engine = engine
             state.subnet = self._network(lab.docker, state.subnet)
             state.save(self.paths.state)

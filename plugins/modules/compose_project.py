@@ -35,11 +35,11 @@ options:
   ready_url:
     description:
       - After a start, wait until this address answers with a status below 400, as seen from the host.
-      - For images that hold no tool to check themselves with.
+      - Instead of the containers' own health checks, which are slower, and which not every image has.
     type: str
   wait_timeout:
     description:
-      - Seconds that containers may take to run (or to be healthy), and again for O(ready_url) to answer.
+      - Seconds that O(ready_url) may take to answer or, without it, containers to run and to be healthy.
     type: int
     default: 120
   log_lines:
@@ -207,7 +207,8 @@ class Project:
             )
 
     def up(self, before: list[Container]) -> None:
-        wait = ["--wait", "--wait-timeout", str(self.timeout)]
+        # An address that answers is known at once; a health check may only look every half minute.
+        wait = [] if self.module.params["ready_url"] else ["--wait", "--wait-timeout", str(self.timeout)]
         code, _out, err = self.compose("up", "--detach", "--remove-orphans", "--pull", "never", *wait)
         if code:
             raise self.not_up(last_line(err), before)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 
 _LONGEST = 400
-_NOISE = re.compile(r"^(Task failed: |Action failed: |Failed to connect to the host via ssh: )+")
+_NOISE = re.compile(r"^(Task failed: |Action failed: |Module failed: |Failed to connect to the host via ssh: )+")
 _CREDENTIALS = re.compile(r"//[^/@\s]+@")
 _EMPTY_WORDS = re.compile(r"non-zero return code\.?$|MODULE FAILURE|Module result deserialization failed")
 _REMEDY = re.compile(r"\bremedy:\s*", re.IGNORECASE)
@@ -117,6 +117,11 @@ _KNOWN = [
         "apt cannot fetch: {0}",
         "check the host's apt sources, proxy and DNS: `sudo apt-get update` on the host says more",
     ),
+    (
+        r"<urlopen error (?:\[Errno -?\d+\] )?(?P<reason>[^>]+)>",
+        "the host cannot download what it needs: {reason}",
+        "check the host's network, proxy and DNS, or name a mirror that it can reach",
+    ),
 ]
 _COMPILED = [(re.compile(pattern), why, remedy) for pattern, why, remedy in _KNOWN]
 
@@ -165,7 +170,7 @@ def _known(result, text):
         found = pattern.search(everything)
         if found:
             words = {name: (part or "").strip() for name, part in found.groupdict().items()}
-            return _clean(why.format(found.group(0).strip(), **words)).strip(), remedy
+            return _clean(why.format(found.group(0), **words)).strip(" :"), remedy
     return None
 
 

@@ -69,6 +69,11 @@ KNOWN = [
         "apt cannot fetch: Failed to update apt cache",
         "apt-get update",
     ),
+    (
+        "Request failed: <urlopen error [Errno 111] Connection refused>",
+        "the host cannot download what it needs: Connection refused",
+        "mirror",
+    ),
     ("E:Could not get lock /var/lib/dpkg/lock-frontend. It is held", "another program is using apt", "unattended"),
     ("No package matching 'dockr' is available", "apt knows no package dockr", "apt-cache policy"),
     ("E: Unable to locate package dockr", "apt knows no package dockr", "apt-cache policy"),
@@ -79,6 +84,7 @@ KNOWN = [
 def test_what_is_known_gets_its_cause_and_its_remedy(msg: str, why: str, remedy: str) -> None:
     found = explain({"msg": msg}, "gpu1")
     assert found[0].startswith(why)
+    assert not found[0].endswith((" ", ":"))
     assert remedy in found[1]
 
 

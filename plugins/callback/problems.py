@@ -12,8 +12,8 @@ description:
     reached. Each says what, why, and the remedy. Hosts with the same problem share an entry.
   - Knows what SSH, sudo, apt and full disks say. Messages that name a remedy of their own are passed on as they are.
   - Prints nothing when all is well, and nothing of what C(no_log) hides.
-  - A host that fails or cannot be reached never stops the others. Ansible's exit code is then 4 when a host could not be
-    reached, else 2.
+  - A host that fails or cannot be reached never stops the others. Ansible's exit code is then 4 when a host could not
+    be reached, else 2.
   - A run in which no play matched any host is a problem as well. Ansible itself ends such a run with 0.
 requirements:
   - enabled in the configuration (C(callbacks_enabled = ollama_fleet.stack.problems))

@@ -60,7 +60,7 @@ urlopen(Request("http://127.0.0.1:11434/api/delete", data=b"{\\"model\\": \\"gem
 DAMAGES = {
     "a changed file": ("gpu1", "docker", "echo | sudo tee -a /etc/docker/daemon.json"),
     "a stopped service": ("gpu1", "ollama_gateway", "sudo systemctl stop nginx"),
-    "a changed Compose file": ("gpu2", "ollama", "echo '# by hand' | sudo tee -a /opt/ollama-fleet/ollama/compose.yml"),
+    "a changed Compose file": ("gpu2", "ollama", "echo '# hand' | sudo tee -a /opt/ollama-fleet/ollama/compose.yaml"),
     "a deleted model": ("gpu2", "ollama_models", DELETE_MODEL),
     "a stopped container": ("web1", "open_webui", "sudo docker stop -t 2 open-webui"),
 }

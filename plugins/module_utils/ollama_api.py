@@ -99,6 +99,7 @@ _REMEDIES = [
     ),
     ("x509", "give the Ollama server the registry's CA (SSL_CERT_FILE in ollama_environment)"),
     ("tls:", "give the Ollama server the registry's CA (SSL_CERT_FILE in ollama_environment), or set insecure: true"),
+    ("digest mismatch", "run again; if it says so once more, the registry's copy is damaged: put the model there anew"),
     ("no space left", "free disk space below ollama_data_dir, or choose a smaller model"),
     ("requires a newer version", "set ollama_image to a newer version of Ollama"),
     ("realm host", "the registry wants a log-in, which Ollama cannot give: use one without"),

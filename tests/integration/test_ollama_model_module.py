@@ -15,6 +15,8 @@ import yaml
 from ansible_collections.ollama_fleet.stack.plugins.module_utils.errors import FleetError
 from ansible_collections.ollama_fleet.stack.plugins.modules.ollama_model import ensure
 
+from tests.engine_support.engine import EngineProcess, models
+from tests.engine_support.origin import Origin
 from tests.serving_support.ollama_double import LAYER, OllamaDouble, Send, digest_of, progress, succeed
 from tests.serving_support.registry_double import RegistryDouble
 
@@ -301,3 +303,89 @@ def test_result_and_diff_reach_the_playbook(server: OllamaDouble, tmp_path: Path
     result = json.loads((tmp_path / "result.json").read_text())
     assert (result["changed"], result["name"], result["size"]) == (True, NAME, LAYER + 156)
     assert "+state: present" in done.stdout
+
+
+# ---------------------------------------------------------------- against the stand-in engine, with real bytes
+
+WEIGHTS = "sha256:b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+WEIGHTS_SIZE = 98362432
+
+
+@pytest.fixture(scope="module")
+def origin() -> Iterator[Origin]:
+    origin = Origin(models()).start()
+    yield origin
+    origin.stop()
+
+
+@pytest.fixture
+def engine(tmp_path: Path, origin: Origin) -> Iterator[EngineProcess]:
+    origin.become()
+    engine = EngineProcess(tmp_path / "models")
+    yield engine
+    engine.stop()
+
+
+def pull_real(engine: EngineProcess, origin: Origin, **params: Any) -> dict[str, Any]:
+    """Have the lab's model from the origin, under its short name."""
+    defaults = {
+        "name": NAME,
+        "state": "present",
+        "source": f"127.0.0.1:{origin.port}/library/{NAME}",
+        "insecure": True,
+        "base_url": f"http://127.0.0.1:{engine.port}",
+        "stall_timeout": 30,
+        "models_dir": str(engine.store),
+        "disk_reserve": 0,
+    }
+    return ensure({**defaults, **params}, False)
+
+
+def test_real_model_is_pulled_renamed_and_deleted(engine: EngineProcess, origin: Origin) -> None:
+    first = pull_real(engine, origin)
+    assert (first["changed"], first["name"], first["layer_digest"]) == (True, NAME, WEIGHTS)
+    assert first["size"] > WEIGHTS_SIZE
+    assert [model["name"] for model in engine.ask("/api/tags", method="GET")["models"]] == [NAME]
+    assert not pull_real(engine, origin)["changed"]
+    assert pull_real(engine, origin, state="absent")["changed"]
+    assert engine.ask("/api/tags", method="GET")["models"] == []
+
+
+def test_pull_that_broke_off_goes_on_where_it_stopped(engine: EngineProcess, origin: Origin) -> None:
+    # A client that goes away in the middle, as a controller does that is killed.
+    origin.become(rate=60_000_000)
+    body = {"model": f"127.0.0.1:{origin.port}/library/{NAME}", "insecure": True}
+    with engine.open("/api/pull", body) as answer:
+        while json.loads(answer.response.readline()).get("completed", 0) < WEIGHTS_SIZE // 3:
+            pass
+    origin.become()
+    assert pull_real(engine, origin)["changed"]
+    assert 0 < sum(origin.sent) < WEIGHTS_SIZE * 0.9
+
+
+def test_registry_without_the_model_is_named(engine: EngineProcess, origin: Origin) -> None:
+    with pytest.raises(FleetError) as failed:
+        pull_real(engine, origin, source=f"127.0.0.1:{origin.port}/library/nope:1b", name="nope:1b")
+    assert "file does not exist" in failed.value.why
+    assert "spelling" in failed.value.remedy
+
+
+def test_wrong_bytes_are_no_model(engine: EngineProcess, origin: Origin) -> None:
+    origin.become(corrupt=True)
+    with pytest.raises(FleetError, match="digest mismatch") as failed:
+        pull_real(engine, origin)
+    assert "damaged" in failed.value.remedy
+    assert engine.ask("/api/tags", method="GET")["models"] == []
+
+
+def test_plain_registry_without_a_location_is_named(engine: EngineProcess, origin: Origin) -> None:
+    origin.become(location="none")
+    with pytest.raises(FleetError, match="no Location header") as failed:
+        pull_real(engine, origin)
+    assert "no source for Ollama" in failed.value.remedy
+
+
+def test_real_model_too_big_for_the_disk_is_refused(engine: EngineProcess, origin: Origin) -> None:
+    with pytest.raises(FleetError, match=r"98\.4 MB more"):
+        pull_real(engine, origin, disk_reserve=1 << 60)
+    assert origin.sent == []

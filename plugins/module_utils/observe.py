@@ -336,10 +336,13 @@ class Host:
         }
 
     def _user_space_driver(self):
-        """The version in the name of NVML's library file, which needs neither a GPU nor nvidia-smi."""
-        for folder in ("lib/*-linux-gnu", "lib64", "lib", "lib/*-linux-gnu/nvidia/current"):
-            for path in sorted(glob.glob(f"{self.usr_root}/{folder}/libnvidia-ml.so.*.*")):
-                return os.path.basename(path)[len("libnvidia-ml.so.") :]
+        """The version of the NVML that programs load, from its file's name: needs neither a GPU nor nvidia-smi."""
+        for line in (self.run(["ldconfig", "-p"]) or "").splitlines():
+            name, _, path = line.strip().partition(" => ")
+            if name.startswith("libnvidia-ml.so.1 "):
+                version = os.path.basename(os.path.realpath(path))[len("libnvidia-ml.so.") :]
+                if "." in version:
+                    return version
         return None
 
     @functools.cached_property

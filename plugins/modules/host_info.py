@@ -27,7 +27,7 @@ options:
     type: path
     default: /etc
   usr_root:
-    description: Where to look for the driver's libraries.
+    description: Where to look for os-release and for the libraries that Windows lends.
     type: path
     default: /usr
   state_dir:
@@ -60,7 +60,7 @@ attributes:
     support: full
 notes:
   - Run it with become. Without it records cannot be read, and the processes behind open ports stay unnamed.
-  - C(modinfo), C(dpkg-query), C(systemctl) and C(docker) always ask the running host, whatever the roots are.
+  - C(modinfo), C(ldconfig), C(dpkg-query), C(systemctl) and C(docker) always ask the running host, whatever the roots are.
 author:
   - The ollama-fleet authors
 """

@@ -93,8 +93,11 @@ def test_secure_boot_comes_from_the_firmware(tree: HostTree, content: bytes | No
 
 
 def test_three_driver_versions_are_told_apart(tree: HostTree) -> None:
-    tree.recording("nvidia-h100").write("usr/lib/x86_64-linux-gnu/libnvidia-ml.so.575.57.08", "")
-    tree.programs = Programs(modinfo="580.173.02\n")
+    library = tree.recording("nvidia-h100").root / "usr/local/nvidia/lib64/libnvidia-ml.so.1"
+    tree.write("usr/local/nvidia/lib64/libnvidia-ml.so.575.57.08", "")
+    library.symlink_to("libnvidia-ml.so.575.57.08")
+    cache = f"2 libs found in cache\n\tlibnvidia-ml.so.1 (libc6,x86-64) => {library}\n"
+    tree.programs = Programs(modinfo="580.173.02\n", ldconfig=cache)
     driver = tree.observe().driver
     assert (driver["loaded"], driver["on_disk"], driver["user_space"]) == ("580.159.04", "580.173.02", "575.57.08")
 

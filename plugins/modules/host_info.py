@@ -60,7 +60,8 @@ attributes:
     support: full
 notes:
   - Run it with become. Without it records cannot be read, and the processes behind open ports stay unnamed.
-  - C(modinfo), C(ldconfig), C(dpkg-query), C(systemctl) and C(docker) always ask the running host, whatever the roots are.
+  - C(modinfo), C(ldconfig), C(dpkg-query), C(systemctl) and C(docker) always ask the running host,
+    whatever the roots are.
 author:
   - The ollama-fleet authors
 """

@@ -31,7 +31,6 @@ class State:
     own_engine: set when that engine was started by the lab
     subnet: the lab's network, as "10.213.0.0/24"
     engine: "stand-in" or "ollama": which model engine the hosts get
-    gpu_hosts: how many GPU-server hosts there are
     pushed: digest in the registry by image name with its content key
     """
 
@@ -39,7 +38,6 @@ class State:
     own_engine: OwnEngine | None = None
     subnet: str | None = None
     engine: str | None = None
-    gpu_hosts: int = 0
     pushed: dict[str, str] = field(default_factory=dict)
 
     @classmethod

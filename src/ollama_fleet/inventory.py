@@ -45,6 +45,10 @@ _PLAIN_OUTPUT = {
 _RENDERED = re.compile(r"^(?P<host>\S+) \| (?P<state>[A-Z]+!?) => (?P<value>\{.*?^\})", re.MULTILINE | re.DOTALL)
 
 
+class NoHostError(FleetError):
+    """The inventory can be read, and leaves nobody to work on."""
+
+
 @dataclass(frozen=True)
 class SshArguments:
     """What the inventory's ssh arguments say about reaching a host; other options do not matter to a tunnel."""
@@ -77,7 +81,7 @@ class Host:
 def read(inventory: Path, group: str = "all", limit: str | None = None) -> list[Host]:
     """Return the hosts of `group` that `limit` (an Ansible pattern) leaves, sorted by name.
 
-    Raises FleetError when the inventory cannot be read or no host is left.
+    Raises FleetError when the inventory cannot be read, NoHostError when no host is left.
     """
     require_inventory(inventory)
     listing, complaint = _list(inventory, limit)
@@ -85,7 +89,7 @@ def read(inventory: Path, group: str = "all", limit: str | None = None) -> list[
     groups = _groups_by_host(listing)
     names = sorted(name for name, member_of in groups.items() if group == "all" or group in member_of)
     if not names:
-        raise FleetError(
+        raise NoHostError(
             f"inventory {inventory}",
             f"no host of the group {group} is left" + (f" by --limit {limit}" if limit else "") + complaint,
             f"put hosts into the group {group}" + (", or give another --limit" if limit else ""),

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ollama_fleet import inventory as inventories
 from ollama_fleet.errors import FleetError
-from ollama_fleet.inventory import Host
+from ollama_fleet.inventory import Host, NoHostError
 
 GROUPS = ("gpu_servers", "web_servers")
 
@@ -13,11 +13,13 @@ GROUPS = ("gpu_servers", "web_servers")
 def check(inventory: Path, limit: str | None = None, groups: Sequence[str] = GROUPS) -> list[Host]:
     """Return the hosts of these groups that `limit` leaves.
 
-    Raises FleetError when there is none (ansible-playbook says "no hosts matched" and ends with 0), when the inventory
-    cannot be read, or when its vault cannot be decrypted.
+    Raises NoHostError when there is none (ansible-playbook would say "no hosts matched" and end with 0), FleetError
+    when the inventory cannot be read or its vault cannot be decrypted.
     """
     try:
         hosts = inventories.read(inventory, limit=limit)
+    except NoHostError:
+        hosts = []
     except FleetError as error:
         if "vault" in error.why or "Decryption failed" in error.why:
             raise FleetError(
@@ -29,7 +31,7 @@ def check(inventory: Path, limit: str | None = None, groups: Sequence[str] = GRO
         raise
     found = [host for host in hosts if host.groups & set(groups)]
     if not found:
-        raise FleetError(
+        raise NoHostError(
             f"inventory {inventory}",
             f"no host is in {' or '.join(groups)}" + (f" with --limit {limit}" if limit else ""),
             "put hosts into these groups; inventory/sample shows how" + (", or give another --limit" if limit else ""),

@@ -213,7 +213,7 @@ def test_a_value_that_the_vault_password_does_not_open_is_one_error(estate: Esta
 
 
 def test_an_empty_inventory_is_an_error(estate: Estate) -> None:
-    with pytest.raises(FleetError, match=r"no host.*\n  remedy: put hosts into"):
+    with pytest.raises(FleetError, match=r"no host is in gpu_servers or web_servers\n  remedy: put hosts into"):
         check(estate.write())
 
 

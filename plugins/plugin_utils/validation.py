@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ansible.errors import AnsibleError
+from ansible.errors import AnsibleError, AnsibleUndefinedVariable
 from ansible.parsing.vault import AnsibleVaultError
 from ansible_collections.ollama_fleet.stack.plugins.module_utils.ollama_api import ModelName
 from ansible_collections.ollama_fleet.stack.plugins.plugin_utils.argument_specs import (
@@ -251,13 +251,16 @@ class Fleet:
     def _unrendered(name, role, error, raw):
         reason = " ".join(str(error).split())
         reason = reason.rsplit("': ", 1)[-1] if reason.startswith("Error while") else reason
-        if "vault_" in reason:
-            remedy = "./inv secrets.init makes what is missing in the vault"
+        from_vault = "vault_" in f"{raw} {reason}"
+        # What is undefined is told by its name. Other errors may quote values.
+        if from_vault and not isinstance(error, AnsibleUndefinedVariable):
+            reason = "its template fails"
+        if from_vault:
+            remedy = "./inv secrets.init makes what is missing in the vault; run it after every change of hosts"
         else:
             remedy = "define what it refers to, or correct the template"
-        return Finding(
-            name, shown(name, raw, role.options[name]), f"cannot be rendered: {reason.rstrip('.')}", remedy, raw
-        )
+        written = shown(name, raw, role.options[name])
+        return Finding(name, written, f"cannot be rendered: {reason.rstrip('.')}", remedy, raw)
 
     @staticmethod
     def _missing(role, name):

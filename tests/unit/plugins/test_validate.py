@@ -272,6 +272,21 @@ def test_a_template_without_its_variable_names_the_remedy() -> None:
     assert "Remedy: define what it refers to, or correct the template" in line
 
 
+def test_a_host_that_the_vault_does_not_know_yet_is_told_to_ask_for_its_secrets() -> None:
+    text = template("{{ vault_certificates[inventory_hostname].certificate }}")
+    (line,) = told({"ollama_image": text, "vault_certificates": {"other": {"certificate": "hunter2"}}})
+    assert "cannot be rendered: " in line
+    assert "'h'" in line
+    assert "./inv secrets.init" in line
+    assert "hunter2" not in line
+
+
+def test_an_error_that_quotes_a_secret_is_not_passed_on() -> None:
+    (line,) = told({"ollama_image": template("{{ vault_x | from_json }}"), "vault_x": "hunter2"})
+    assert "cannot be rendered: its template fails." in line
+    assert "hunter2" not in line
+
+
 def test_a_broken_template_is_a_problem_and_no_crash() -> None:
     (line,) = told({"ollama_image": template("{{ a b }}")})
     assert "ollama_image" in line

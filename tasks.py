@@ -119,12 +119,16 @@ def up(
 
     Exit codes: 0 done, 2 a host failed, 4 a host could not be reached, 1 nothing ran.
     """
+    from ollama_fleet import inventory_check
     from ollama_fleet.playbook import PlaybookOptions, run_playbook
 
     extra_vars = ["ollama_fleet_full=true"] if full else []
     options = PlaybookOptions(limit or None, tags or None, check, diff, verbose, extra_vars)
     with explained():
-        raise Exit(code=run_playbook("site", inventory_path(inventory), options))
+        folder = inventory_path(inventory)
+        # Ansible calls a run without any host a success.
+        inventory_check.check(folder, options.limit)
+        raise Exit(code=run_playbook("site", folder, options))
 
 
 @task(help={"inventory": INVENTORY, "limit": LIMIT, "json": "print JSON instead of a table"})

@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from ollama_fleet import inventory_check
 from ollama_fleet.errors import FleetError
 from ollama_fleet.playbook import PlaybookOptions, run_playbook
 
@@ -46,6 +47,7 @@ class FleetPlan:
 
 def make_plan(inventory: Path, limit: str | None) -> FleetPlan:
     """Observe the hosts and plan for them; Ansible's own output is shown only when something went wrong."""
+    inventory_check.check(inventory, limit)
     with tempfile.TemporaryDirectory(prefix="ollama-fleet-plan-") as folder:
         options = PlaybookOptions(limit=limit, extra_vars=[f"ollama_fleet_plan_folder={folder}"])
         code = run_playbook("plan", inventory, options, quiet=True)

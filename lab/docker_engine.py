@@ -2,7 +2,6 @@
 
 import json
 import os
-import subprocess
 import time
 from pathlib import Path
 
@@ -48,14 +47,13 @@ def start(paths: Paths) -> Docker:
     run(privileged(["ip", "link", "add", paths.bridge, "type", "bridge"]))
     path = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
     command = privileged(["env", f"PATH={path}", "dockerd", "--config-file", str(configuration)])
-    with log.open("ab") as output:
-        process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
-        )
+    # Through a shell that ends at once: the engine outlives this process and is nobody's forgotten child.
+    shell = 'log=$1; shift; "$@" >>"$log" 2>&1 </dev/null & echo $!'
+    started = int(run(["setsid", "sh", "-c", shell, "sh", str(log), *command]))
     docker = own(paths)
     deadline = time.monotonic() + _START_SECONDS
     while not answers(docker):
-        if process.poll() is not None or time.monotonic() > deadline:
+        if not _alive(started) or time.monotonic() > deadline:
             raise FleetError(
                 "the lab's Docker engine does not start",
                 last_lines(log.read_bytes()),

@@ -1,5 +1,6 @@
 """Makes what is missing of the lab, all at once: images, registry, models, hosts. What is there costs nothing."""
 
+import os
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 
@@ -28,12 +29,18 @@ def make(lab: Containers, state: State, releases: Releases, fleet: list[Host]) -
     }
     if with_stand_in:
         needed["stand-in"] = images.stand_in(releases.hosts)
+    elif "models" in there:
+        lab.remove("models")
     hosts.prepare_ssh(lab.paths, [*fleet, *(host for host in hosts.fleet(there) if host not in fleet)])
-    # Whoever waits for another does so in a thread of its own.
-    with ThreadPoolExecutor(max_workers=6 + len(fleet)) as pool:
+    # Builds keep a core busy each: more of them at once would only hold up the longest. Whoever waits for another
+    # does so in a thread of its own.
+    with (
+        ThreadPoolExecutor(max_workers=max(2, os.cpu_count() or 2)) as builders,
+        ThreadPoolExecutor(max_workers=4 + len(fleet)) as pool,
+    ):
 
         def build(image: Image) -> Future[str]:
-            return pool.submit(images.build, lab.docker, lab.paths, image)
+            return builders.submit(images.build, lab.docker, lab.paths, image)
 
         def publish(tag: Future[str]) -> str:
             return services.push(lab.docker, registry.result(), tag.result(), state.pushed.get(tag.result()))
@@ -66,7 +73,8 @@ def make(lab: Containers, state: State, releases: Releases, fleet: list[Host]) -
                 if future:
                     future.result()
         except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
+            for executor in (builders, pool):
+                executor.shutdown(wait=False, cancel_futures=True)
             raise
     state.pushed = {web_image.result(): web.result()}
     if engine_image and stand_in:

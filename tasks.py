@@ -232,14 +232,15 @@ LINT = [
     ("ansible-lint", "ansible-lint"),
 ]
 UNIT = [("unit tests", "pytest tests/unit")]
-INTEGRATION = [("integration tests", "pytest tests/integration")]
-SYSTEM = [("system tests", "pytest tests/system")]
+TOOLS = [("tools", "python -m tests.tools")]
+INTEGRATION = [("integration tests", "pytest tests/integration --durations=10")]
+SYSTEM = [("system tests", "pytest tests/system --durations=10")]
 
 
 @task
 def test_all(c: Context) -> None:
     """Run all tests, those on lab hosts included."""
-    run_steps(LINT + UNIT + INTEGRATION + SYSTEM)
+    run_steps(LINT + UNIT + TOOLS + INTEGRATION + SYSTEM)
 
 
 @task
@@ -257,13 +258,13 @@ def test_unit(c: Context) -> None:
 @task
 def test_integration(c: Context) -> None:
     """Run the tests with real programs on this machine."""
-    run_steps(INTEGRATION)
+    run_steps(TOOLS + INTEGRATION)
 
 
 @task
 def test_system(c: Context) -> None:
     """Run the tests on lab hosts (makes a lab if none is up)."""
-    run_steps(SYSTEM)
+    run_steps(TOOLS + SYSTEM)
 
 
 @task

@@ -44,7 +44,7 @@ def prepare(paths: Paths, state: State, release: Release, ask: Ask) -> Docker:
     chosen = _chosen(paths, state)
     packages = _missing(release, own_engine=chosen is None and not _systemd())
     if packages:
-        _install(packages, ask)
+        install(packages, ask)
         # On some machines the package starts an engine.
         chosen = chosen or _chosen(paths, state)
     if chosen is None and _systemd():
@@ -98,7 +98,8 @@ def _missing(release: Release, own_engine: bool) -> list[str]:
     return [package for package, there in needed.items() if not there]
 
 
-def _install(packages: list[str], ask: Ask) -> None:
+def install(packages: list[str], ask: Ask) -> None:
+    """Install Debian packages once the person has agreed. Raises FleetError when that is refused or fails."""
     remedy = "check that this machine's apt can reach its package sources: apt-get update"
     apt = ["apt-get", "--quiet", "--no-install-recommends"]
     run(privileged([*apt, "update"]), remedy=remedy)

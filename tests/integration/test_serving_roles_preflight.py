@@ -13,6 +13,7 @@ from tests.integration.foundation import Playground
 from tests.unit.plugins.host_trees import HostTree
 
 TOKEN = "abcdefghijklmnopqrstuvwxyz-0123456789_AB"
+PROXY_PASSWORD = "p$w-of-the-proxy"
 PEM = {
     "ollama_gateway_certificate": "-----BEGIN CERTIFICATE-----\nx\n-----END CERTIFICATE-----",
     "ollama_gateway_certificate_key": "-----BEGIN PRIVATE KEY-----\nx\n-----END PRIVATE KEY-----",
@@ -41,10 +42,10 @@ GOOD = {
     "plain": case("ollama", ["127.0.0.1:11434:11434", 'OLLAMA_CONTEXT_LENGTH: "8192"', 'OLLAMA_NO_CLOUD: "1"']),
     "tuned": case(
         "ollama",
-        ['OLLAMA_CONTEXT_LENGTH: "4096"', 'HTTPS_PROXY: "http://u:p$$w@proxy:3128"', "127.0.0.1:11500:11434"],
+        ['OLLAMA_CONTEXT_LENGTH: "4096"', "127.0.0.1:11500:11434"],
         ollama_context_length=4096,
         ollama_port=11500,
-        ollama_environment={"HTTPS_PROXY": "http://u:p$w@proxy:3128"},
+        ollama_environment={"HTTPS_PROXY": f"http://u:{PROXY_PASSWORD}@proxy:3128"},
     ),
     "gpu": case("ollama", ["driver: nvidia", "count: all", "capabilities: [gpu]"], {"gpus": [H100]}),
     "one-gpu": case("ollama", ['device_ids: ["GPU-1"]'], {"gpus": [H100]}, ollama_gpu_device_ids=["GPU-1"]),
@@ -123,7 +124,7 @@ REFUSED = {
     ),
     "no-address": case("open_webui", ["gpu1 in open_webui_backends"], **WEBUI, open_webui_backends=[{"url": "gpu1"}]),
 }
-SECRETS = [TOKEN, "pa'ss", "k" * 32, "BEGIN PRIVATE KEY"]
+SECRETS = [TOKEN, PROXY_PASSWORD, "pa'ss", "k" * 32, "BEGIN PRIVATE KEY"]
 
 
 def fresh_server(folder: Path) -> dict[str, Any]:

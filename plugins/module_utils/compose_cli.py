@@ -6,9 +6,12 @@ The same two are compared here, so that a check says what `docker compose up` wo
 
 from __future__ import annotations
 
+import re
 from typing import Any, NamedTuple
 
 LABEL = "com.docker.compose."
+# The first whose `config` hashes a file from its standard input as `up` hashes it.
+OLDEST_COMPOSE = (2, 26)
 
 
 class Service(NamedTuple):
@@ -48,6 +51,12 @@ class Action(NamedTuple):
         return f"{self.verb} {self.service}: {self.reason}"
 
 
+def read_version(text: str) -> tuple[int, ...]:
+    """Major and minor of `docker compose version --short`, (0,) when it says something else."""
+    found = re.match(r"v?(\d+)\.(\d+)", text.strip())
+    return tuple(int(part) for part in found.groups()) if found else (0,)
+
+
 def read_hashes(text: str) -> dict[str, str]:
     """Service name -> hash, from `docker compose config --hash '*'`."""
     return dict(line.split(None, 1) for line in text.splitlines() if line.strip())
@@ -76,6 +85,15 @@ def read_container(inspected: dict[str, Any]) -> Container:
         restarts=int(inspected.get("RestartCount") or 0),
         container_id=inspected["Id"],
     )
+
+
+def read_containers(inspected: list[dict[str, Any]]) -> list[Container]:
+    """All of `docker inspect`, less those of `docker compose run`, which are their caller's."""
+    return [
+        read_container(entry)
+        for entry in inspected
+        if (entry["Config"].get("Labels") or {}).get(LABEL + "oneoff") != "True"
+    ]
 
 
 def plan_actions(services: list[Service], containers: list[Container], image_ids: dict[str, str]) -> list[Action]:

@@ -108,6 +108,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.ollama_fleet.stack.plugins.module_utils.compose_cli import (
     LABEL,
+    OLDEST_COMPOSE,
     Action,
     Container,
     Service,
@@ -116,9 +117,10 @@ from ansible_collections.ollama_fleet.stack.plugins.module_utils.compose_cli imp
     failed_container,
     plan_actions,
     planned_text,
-    read_container,
+    read_containers,
     read_hashes,
     read_services,
+    read_version,
 )
 from ansible_collections.ollama_fleet.stack.plugins.module_utils.errors import FleetError
 
@@ -156,9 +158,13 @@ class Project:
         code, _out, err = self.docker("version", "--format", "{{.Server.Version}}")
         if code:
             raise NotReadyError("Docker does not answer", last_line(err), "start it: systemctl start docker")
-        code, _out, err = self.docker("compose", "version")
+        code, version, err = self.docker("compose", "version", "--short")
         if code:
             raise NotReadyError("Docker has no Compose", last_line(err), "apply the docker role, which installs it")
+        if read_version(version) < OLDEST_COMPOSE:
+            oldest = ".".join(str(part) for part in OLDEST_COMPOSE)
+            why = f"it is {version.strip()}, and {oldest} is the oldest that works"
+            raise FleetError("Docker Compose is too old", why, "install a newer one, as the docker role does")
 
     def require_file(self) -> None:
         if not os.path.exists(self.file):
@@ -185,7 +191,7 @@ class Project:
             return []
         # One that vanishes in between is simply not in the answer.
         _code, out, _err = self.docker("inspect", "--type", "container", *ids.split())
-        return [read_container(entry) for entry in json.loads(out or "[]")]
+        return read_containers(json.loads(out or "[]"))
 
     def image_ids(self, services: list[Service]) -> dict[str, str]:
         """Image reference -> id of those that the host has."""

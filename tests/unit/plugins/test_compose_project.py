@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.ollama_fleet.stack.plugins.module_utils.compose_cli import (
+    OLDEST_COMPOSE,
     Container,
     Service,
     as_text,
@@ -13,8 +14,10 @@ from ansible_collections.ollama_fleet.stack.plugins.module_utils.compose_cli imp
     plan_actions,
     planned_text,
     read_container,
+    read_containers,
     read_hashes,
     read_services,
+    read_version,
 )
 
 INSPECTED = json.loads((Path(__file__).resolve().parents[2] / "data" / "compose" / "inspect.json").read_text())
@@ -35,6 +38,19 @@ def test_container_is_read_from_docker_inspect() -> None:
         "state": "running",
     }
     assert OLLAMA.config_hash.startswith("ab686ded6c2b")
+
+
+def test_container_of_compose_run_is_none_of_the_project() -> None:
+    labels = {**INSPECTED[0]["Config"]["Labels"], "com.docker.compose.oneoff": "True"}
+    run = {**INSPECTED[0], "Config": {**INSPECTED[0]["Config"], "Labels": labels}}
+    assert read_containers([INSPECTED[0], run]) == [OLLAMA]
+
+
+@pytest.mark.parametrize(
+    ("said", "new_enough"), [("2.26.1-4\n", True), ("v5.0.1", True), ("2.25.9", False), ("1.29.2", False), ("?", False)]
+)
+def test_compose_is_new_enough(said: str, new_enough: bool) -> None:
+    assert (read_version(said) >= OLDEST_COMPOSE) is new_enough
 
 
 def test_services_are_read_with_their_hashes() -> None:

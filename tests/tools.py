@@ -10,7 +10,6 @@ NEEDED = {
     "openssh-server": Path("/usr/sbin/sshd"),  # integration tests start one of their own on a loopback port
     "chromium": Path("/usr/bin/chromium"),
     "chromium-driver": Path("/usr/bin/chromedriver"),
-    "curl": Path("/usr/bin/curl"),
 }
 
 
@@ -21,7 +20,7 @@ def main() -> int:
         if missing:
             install(missing, on_terminal(assume_yes=False))
     except FleetError as error:
-        print(f"error: {error}", file=sys.stderr)
+        sys.stderr.write(f"error: {error}\n")
         return 1
     return 0
 

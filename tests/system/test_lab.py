@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.system.conftest import ROOT, Session
-from tests.system.inventory import address, variable
+from tests.system.inventory import address
 
 GPU_HOSTS = ("gpu1", "gpu2")
 

@@ -4,7 +4,6 @@ import time
 from pathlib import Path
 
 import yaml
-from rich.console import Console
 from rich.table import Table
 
 from lab.lab import Engine, Lab
@@ -18,7 +17,7 @@ from ollama_fleet.report import load, table
 def run(root: Path, hosts: int, engine: Engine, assume_yes: bool) -> int:
     """Build, provision and measure the lab; return 0, or the exit code of the part that failed. Raises FleetError."""
     started = time.monotonic()
-    console = Console(highlight=False, soft_wrap=True)
+    console = cli.console()
 
     console.print("[bold]Lab")
     inventory = Lab(root).up(hosts=hosts, engine=engine, assume_yes=assume_yes)
@@ -40,7 +39,7 @@ def run(root: Path, hosts: int, engine: Engine, assume_yes: bool) -> int:
         console.print(f"nothing changed since the report of {report.created}; ./inv bench measures again")
         console.print(table(report))
     else:
-        report = cli.bench(inventory, root / "reports", Choices(), cli.console())
+        report = cli.bench(inventory, root / "reports", Choices(), console)
 
     ui = yaml.safe_load((inventory / "group_vars" / "web_servers" / "open_webui.yml").read_text())
     web = next(host for host in Lab(root).status().hosts if host.group == "web_servers")
@@ -55,14 +54,15 @@ def run(root: Path, hosts: int, engine: Engine, assume_yes: bool) -> int:
 def print_status(root: Path) -> int:
     """Print the lab's hosts and services; return 0 when all of them answer, 2 when one does not. Raises FleetError."""
     status = Lab(root).status()
-    console = Console(highlight=False)
-    table = Table("host", "address", "group", "state", "SSH", "containers", box=None, pad_edge=False)
+    console = cli.console()
+    rows = Table("host", "address", "state", "SSH", "containers", box=None, pad_edge=False)
     for host in status.hosts:
-        answers = "answers" if host.ssh else "no answer"
-        table.add_row(host.name, host.address, host.group, host.state, answers, ", ".join(host.containers))
+        rows.add_row(
+            host.name, host.address, host.state, "answers" if host.ssh else "no answer", ", ".join(host.containers)
+        )
     for name, state in status.services:
-        table.add_row(name, "", "service", state, "", "")
-    console.print(table)
+        rows.add_row(name, "", state)
+    console.print(rows)
     console.print(
         f"engine: {status.engine}   Docker: {status.docker}   disk: {status.disk / 1e9:.1f} GB", soft_wrap=True
     )

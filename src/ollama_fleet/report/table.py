@@ -37,7 +37,7 @@ def table(report: BenchReport) -> RenderableType:
 def _headline(report: BenchReport) -> str:
     versions = sorted({host.server_version for host in report.hosts if host.server_version})
     servers = ", ".join(versions) or "that does not answer"
-    return printable(f"{report.model} on Ollama {servers}, workload {report.workload['name']}")
+    return printable(f"{report.model} on server {servers}, workload {report.workload['name']}")
 
 
 def _line(text: str, style: str) -> Text:

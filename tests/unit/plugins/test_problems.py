@@ -226,7 +226,7 @@ def test_hosts_with_the_same_problem_share_an_entry() -> None:
 
 def test_ignored_and_rescued_failures_are_none() -> None:
     run = Run()
-    run.callback.v2_runner_on_failed(run.result("a", msg="ignored"), ignore_errors=True)
+    run.callback.v2_runner_on_failed(run.result("a", msg="ignored"), True)
     run.callback.v2_runner_on_failed(run.result("b", msg="rescued"))
     assert run.end() == ""
 

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 import yaml
 
 from lab.lab import Lab
+from ollama_fleet.playbook import environment
 from tests.system.conftest import ROOT, Session
 from tests.system.test_lab import changed_tasks
 
@@ -25,6 +27,27 @@ def test_every_role_run_in_full_a_second_time_changes_nothing(lab: Session) -> N
     result = lab.inv("up", "--full")
     assert set(changed_tasks(result.stdout)) == {"gpu1", "gpu2", "web1"}, result.stdout
     assert set(changed_tasks(result.stdout).values()) == {0}, result.stdout
+
+
+ROLES_BY_HOST = {
+    "gpu1": [
+        *("gpu_preflight", "nvidia_driver", "docker", "nvidia_container_toolkit"),
+        *("ollama", "ollama_models", "ollama_gateway"),
+    ],
+    "web1": ["docker", "open_webui"],
+}
+
+
+@pytest.mark.parametrize(("host", "role"), [(host, role) for host, roles in ROLES_BY_HOST.items() for role in roles])
+def test_each_role_works_alone(lab: Session, tmp_path: Path, host: str, role: str) -> None:
+    play = {"name": "One role", "hosts": host, "gather_facts": False, "roles": [f"ollama_fleet.stack.{role}"]}
+    (tmp_path / "alone.yml").write_text(yaml.safe_dump([play]))
+    command = ["ansible-playbook", "-i", str(lab.inventory), str(tmp_path / "alone.yml")]
+    result = subprocess.run(
+        command, cwd=ROOT, env=environment(lab.inventory), check=False, capture_output=True, text=True
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert changed_tasks(result.stdout) == {host: 0}, result.stdout
 
 
 @pytest.fixture

@@ -63,7 +63,7 @@ def test_defaults_are_the_variables_of_the_specs(role: str) -> None:
 
 @pytest.mark.parametrize("role", ROLES)
 def test_defaults_need_nothing_that_the_role_has_yet_to_observe(role: str) -> None:
-    # Ansible checks the arguments before the role's first task: a role that is used alone has not observed its host then.
+    # Ansible checks the arguments before a role's first task: one that is used alone has not observed its host then.
     assert "ansible_facts" not in (ROOT / "roles" / role / "defaults" / "main.yml").read_text()
 
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from ansible_collections.ollama_fleet.stack.plugins.module_utils import nvidia_pci
 from ansible_collections.ollama_fleet.stack.plugins.plugin_utils import nvidia
 
 from tests.unit.plugins.host_trees import HostTree
@@ -251,7 +252,7 @@ def host_of(case: Case) -> dict[str, Any]:
                 "pci_address": f"0000:{position:02x}:00.0",
                 "vendor_id": "10de",
                 "device_id": device,
-                "architecture": nvidia.nvidia_pci.architecture(int(device, 16)),
+                "architecture": nvidia_pci.architecture(int(device, 16)),
                 "name": None,
                 "driver_in_use": case.holder,
             }

@@ -1,0 +1,32 @@
+# Copyright: the ollama-fleet authors. Apache License 2.0 (see LICENSE)
+"""Secure Boot: the kernel loads signed modules only."""
+
+from __future__ import annotations
+
+from ansible_collections.ollama_fleet.stack.plugins.plugin_utils.nvidia import cards
+from ansible_collections.ollama_fleet.stack.plugins.plugin_utils.nvidia.refusal import RefusalError
+
+
+def key_of(host):
+    """Return (path of the key that DKMS signs with here, the command that makes it)."""
+    if host["os"]["id"] == "ubuntu":
+        return "/var/lib/shim-signed/mok/MOK.der", "sudo update-secureboot-policy --new-key"
+    return "/var/lib/dkms/mok.pub", "sudo dkms generate_mok"
+
+
+def choose(host, gpus, built_here):
+    """Return (state of Secure Boot, why modules load), or refuse where modules would be built that do not load."""
+    if not host["secure_boot"]:
+        return "off" if host["secure_boot"] is False else "no UEFI", "modules load unsigned"
+    if not built_here:
+        return "on", "Ubuntu signed these modules, and its shim trusts that key"
+    path, make = key_of(host)
+    if host.get("mok_enrolled"):
+        return "on", f"DKMS signs with {path}, which is enrolled"
+    raise RefusalError(
+        "Secure Boot is on, DKMS builds the modules on this host, and the key it signs with is not enrolled:"
+        " they would not load",
+        f"Make the key if there is none ({make}), run sudo mokutil --import {path} with a one-time password, reboot,"
+        ' and choose "Enroll MOK" with that password on the console; or turn Secure Boot off in the firmware',
+        cards.listed(gpus),
+    )

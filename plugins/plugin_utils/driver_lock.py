@@ -1,0 +1,189 @@
+# Copyright: the ollama-fleet authors. Apache License 2.0 (see LICENSE)
+"""The lock file of an environment: the exact driver of each platform, and the one before it.
+
+It is meant for version control, so it is written the same way for the same content. All changes go through `update`,
+which keeps runs and the hosts of one run apart.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+
+import yaml
+from ansible_collections.ollama_fleet.stack.plugins.module_utils.errors import FleetError
+
+SCHEMA = "ollama-fleet/driver-lock/1"
+HEADER = "# Written by ./inv up and ./inv driver.*: the exact driver of each platform. Keep it in version control.\n"
+KEYS = {"version", "packages", "previous"}
+REPAIR = "take {path} back from version control, or remove it: the next run locks what the hosts have"
+
+
+def parse(text, path):
+    """Return {platform: entry} of a lock file's text. An entry: {version, packages, previous?}, or {previous} alone."""
+    try:
+        content = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise problem(path, f"it is not valid YAML ({' '.join(str(error).split())})") from error
+    if content is None:
+        return {}
+    if not isinstance(content, dict) or content.get("schema") != SCHEMA:
+        found = content.get("schema") if isinstance(content, dict) else None
+        raise problem(path, f"its schema is {found!r}, and this version reads {SCHEMA}")
+    platforms = content.get("platforms") or {}
+    if not isinstance(platforms, dict):
+        raise problem(path, "platforms is no mapping")
+    for platform, entry in platforms.items():
+        check_entry(entry, platform, path)
+    return platforms
+
+
+def check_entry(entry, where, path):
+    if not isinstance(entry, dict) or not set(entry) <= KEYS or not entry:
+        raise problem(path, f"{where} has something other than {', '.join(sorted(KEYS))}")
+    if "version" in entry or "previous" not in entry:
+        if not isinstance(entry.get("version"), str) or not entry["version"]:
+            raise problem(path, f"{where} has the version {entry.get('version')!r}, which is no text: quote it")
+        packages = entry.get("packages")
+        if not isinstance(packages, dict) or not packages:
+            raise problem(path, f"{where} names no packages: a version alone holds nothing")
+        odd = [name for name, version in packages.items() if not (isinstance(version, str) and version)]
+        if odd:
+            raise problem(path, f"{where} has no exact version of package {', '.join(map(str, odd))}, or not as text")
+    if "previous" in entry:
+        previous = entry["previous"]
+        if not isinstance(previous, dict) or "previous" in previous:
+            raise problem(path, f"{where} has an earlier driver that is not {{version, packages}}")
+        check_entry(previous, f"{where}, previous", path)
+
+
+def problem(path, why):
+    return FleetError(f"driver lock {path}", why, REPAIR.format(path=path))
+
+
+def render(platforms):
+    """Return the text of a lock file, the same for the same content."""
+    content = {"schema": SCHEMA, "platforms": {name: ordered(platforms[name]) for name in sorted(platforms)}}
+    return HEADER + yaml.safe_dump(content, sort_keys=False, default_flow_style=False, width=1000)
+
+
+def ordered(entry):
+    result = {}
+    if "version" in entry:
+        result = {"version": entry["version"], "packages": dict(sorted(entry["packages"].items()))}
+    if entry.get("previous"):
+        result["previous"] = ordered(entry["previous"])
+    return result
+
+
+def current(entry):
+    """Return {version, packages} of an entry, or None where it holds none."""
+    if not (entry or {}).get("version"):
+        return None
+    return {"version": entry["version"], "packages": dict(entry["packages"])}
+
+
+def moved(entry, version, packages):
+    """Return the entry at this version. The same version: packages are added. Another: the old one becomes previous."""
+    now = current(entry)
+    before = (entry or {}).get("previous")
+    if now and now["version"] == version:
+        packages = {**now["packages"], **packages}
+    elif now:
+        before = now
+    result = {"version": version, "packages": dict(packages)}
+    return {**result, "previous": before} if before else result
+
+
+def rolled_back(entry, platform):
+    """Return the entry at its earlier version; the one that it leaves becomes the earlier one."""
+    before = current((entry or {}).get("previous"))
+    if before is None:
+        raise FleetError(
+            f"driver.rollback of {platform}",
+            "the lock knows no earlier version",
+            "name the version to go to: ./inv driver.upgrade --to VERSION",
+        )
+    now = current(entry)
+    return {**before, "previous": now} if now else before
+
+
+def unlocked(entry):
+    """Return the entry without a version; what it held can be rolled back to. None where it held nothing."""
+    now = current(entry)
+    before = now or (entry or {}).get("previous")
+    return {"previous": before} if before else None
+
+
+def read(path):
+    """Return {platform: entry}; of a file that is not there, nothing."""
+    return parse(text_of(path), path)
+
+
+def text_of(path):
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return ""
+    except (OSError, UnicodeDecodeError) as error:
+        raise FleetError(f"driver lock {path}", f"it cannot be read: {error}", f"make {path} readable text") from error
+
+
+def update(path, change, write=True):
+    """Change the file: change({platform: entry}) returns the same, changed. Returns the texts (before, after).
+
+    Nobody else reads or writes it meanwhile through this function, in this run or another. The file is replaced as a
+    whole. Without `write` nothing is: the text is what it would be.
+    """
+    path = Path(path)
+    with locked(path):
+        before = text_of(path)
+        platforms = parse(before, path)
+        wanted = change(platforms)
+        # A file that a person wrote another way and that says the same stays as it is.
+        if wanted == platforms:
+            return before, before
+        after = render(wanted)
+        if write:
+            replace(path, after)
+    return before, after
+
+
+@contextmanager
+def locked(path):
+    """Hold the folder's lock: it is there before the file is, and stays when the file is replaced."""
+    try:
+        folder = os.open(path.parent, os.O_RDONLY)
+    except OSError as error:
+        raise FleetError(
+            f"driver lock {path}", f"its folder cannot be opened: {error}", "set nvidia_driver_lock_file to another"
+        ) from error
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)
+
+
+def replace(path, text):
+    # Ansible passes over what starts with a dot, so an inventory folder is a good place.
+    temporary = ""
+    try:
+        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        with open(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except OSError as error:
+        if temporary and os.path.exists(temporary):
+            os.unlink(temporary)
+        raise FleetError(
+            f"driver lock {path}",
+            f"it cannot be written: {error}",
+            "make its folder writable, or set nvidia_driver_lock_file to another place",
+        ) from error

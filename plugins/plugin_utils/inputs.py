@@ -14,6 +14,8 @@ COLLECTION = Path(__file__).resolve().parents[2]
 RESERVED = ("ollama_fleet",)
 # What a role's result does not depend on.
 NO_PART = {"README.md"}
+# They say how a run goes about it, or where something is on the controller; not what a host shall be.
+NO_INPUTS = {"nvidia_driver_lock_file", "nvidia_driver_reboot_enabled", "nvidia_driver_reboot_delay"}
 
 
 def all_roles():
@@ -58,9 +60,15 @@ class Inputs:
         """Return {variable: SHA-256} of all variables in the role's namespace, its defaults included."""
         roles = {*all_roles(), role}
         merged = {**self._defaults(role), **self.variables}
-        names = sorted(name for name in merged if owner(name, roles) == role)
+        names = sorted(name for name in merged if owner(name, roles) == role and name not in NO_INPUTS)
         templar = self.templar.copy_with_new_env(available_variables=merged)
         return {name: digest_of_value(name, self._value(templar, merged, role, name)) for name in names}
+
+    def values(self, role, names):
+        """Return {variable: value} of some of a role's variables, its defaults included."""
+        merged = {**self._defaults(role), **self.variables}
+        templar = self.templar.copy_with_new_env(available_variables=merged)
+        return {name: self._value(templar, merged, role, name) for name in names if name in merged}
 
     def _defaults(self, role):
         path = self.root / "roles" / role / "defaults" / "main.yml"

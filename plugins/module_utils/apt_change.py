@@ -1,0 +1,187 @@
+# Copyright: the ollama-fleet authors. Apache License 2.0 (see LICENSE)
+"""One change of packages with apt: all of it, or the host as before."""
+
+from __future__ import annotations
+
+from ansible_collections.ollama_fleet.stack.plugins.module_utils import apt_transaction as text
+from ansible_collections.ollama_fleet.stack.plugins.module_utils import build_failure
+from ansible_collections.ollama_fleet.stack.plugins.module_utils.apt_undo import Journal
+from ansible_collections.ollama_fleet.stack.plugins.module_utils.errors import FleetError
+
+ALLOWED = ["--no-install-recommends", "--allow-downgrades", "--allow-change-held-packages"]
+
+
+def read_file(path):
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read()
+    except OSError:
+        return ""
+
+
+class AptChange:
+    """The steps of one change. Every method that changes something leaves the host whole or as it was."""
+
+    def __init__(self, apt, journal_folder, check_mode, warn):
+        self.apt = apt
+        self.journal = Journal(apt, journal_folder)
+        self.check_mode = check_mode
+        self.warn = warn
+        self.source_problem = ""
+        self.repaired = []
+
+    def install(self, family, extra, hold, update, build_remedy):
+        """Have exactly family.packages and any version of extra. Return the result of the module."""
+        before = self.start()
+        if update and not self.check_mode:
+            self.source_problem = self.apt.refresh()
+        others = text.companions(before, family)
+        to_do = [
+            name
+            for name, version in family.packages.items()
+            if name not in before or not before[name].installed or before[name].version != version
+        ] + [name for name in extra if name not in before or not before[name].installed]
+        if not to_do and not others:
+            return self.result(before, self.held(before, family, hold))
+        arguments = ["install", *self.wishes(family, extra, others)]
+        steps = self.simulate(arguments, before, family)
+        text.check_install(steps, before, family, extra)
+        if self.check_mode:
+            return self.foretold(before, steps, family if hold else None)
+        if self.source_problem:
+            self.warn(self.source_problem)
+        what = f"driver {'/'.join(sorted(family.drivers))} is not installed"
+        self.change(arguments, steps, before, what, build_remedy)
+        automatic = {name for name in others if name in self.was_automatic}
+        after = self.apt.status()
+        self.apt.mark("auto", automatic & set(after))
+        return self.result(before, self.held(after, family, hold))
+
+    def remove(self, names):
+        """Purge exactly the names. Return the result of the module."""
+        before = self.start()
+        there = sorted(name for name in names if name in before)
+        if not there:
+            return self.result(before, before)
+        arguments = ["--purge", "remove", *there]
+        code, out, err = self.apt.apt_get("--simulate", *ALLOWED, *arguments)
+        what = f"{text.named(there)} cannot be removed, and nothing was changed"
+        if code:
+            raise FleetError(what, text.first_error(out, err), "run apt-get --fix-broken install, then this again")
+        steps = text.read_steps(out)
+        text.check_removal(steps, there)
+        if self.check_mode:
+            return self.foretold(before, steps, None)
+        self.change(arguments, steps, before, f"{text.named(there)} cannot be removed", "")
+        return self.result(before, self.apt.status())
+
+    def start(self):
+        """Return the status of the packages, after an earlier change that was cut has been undone or finished."""
+        status = self.apt.status()
+        broken = sorted(name for name, package in status.items() if package.broken)
+        if self.check_mode or not (broken or self.journal.exists()):
+            return status
+        if self.journal.exists():
+            self.journal.undo()
+        else:
+            self.apt.dpkg("--configure", "--pending")
+        self.repaired = broken
+        return self.apt.status()
+
+    def wishes(self, family, extra, others):
+        """Return what apt is asked for: the exact versions, and the driver's other parts brought along or sent away."""
+        available = self.apt.versions(others)
+        along = {name: text.with_driver(available[name], family.drivers) for name in others}
+        return [
+            *(f"{name}={version}" for name, version in sorted(family.packages.items())),
+            *extra,
+            *(f"{name}={version}" if version else f"{name}-" for name, version in sorted(along.items())),
+        ]
+
+    def simulate(self, arguments, before, family):
+        code, out, err = self.apt.apt_get("--simulate", *ALLOWED, *arguments)
+        if not code:
+            return text.read_steps(out)
+        broken = sorted(name for name, package in before.items() if package.broken)
+        what = f"driver {'/'.join(sorted(family.drivers))} is not installed, and nothing was changed"
+        why = text.first_error(out, err)
+        if broken:
+            remedy = f"bring {text.named(broken)} in order: dpkg --configure -a; apt-get --fix-broken install"
+            raise FleetError(what, f"{text.named(broken)} were left half installed earlier, and {why}", remedy)
+        if self.source_problem:
+            raise FleetError(
+                what,
+                f"{why}, and {self.source_problem}",
+                "put that package source in order, or its key, and run this again",
+            )
+        raise FleetError(
+            what,
+            why,
+            "check that the versions are still in the package sources: apt-cache madison " + " ".join(family.packages),
+        )
+
+    def change(self, arguments, steps, before, what, build_remedy):
+        """Download everything, then change; what fails is undone."""
+        code, out, err = self.apt.apt_get("--download-only", *ALLOWED, *arguments)
+        if code:
+            raise FleetError(
+                f"{what}, and nothing was changed",
+                f"not everything could be downloaded: {text.first_error(out, err)}",
+                "check that the package sources answer from this host, and run this again",
+            )
+        self.was_automatic = self.apt.automatic()
+        self.journal.open(steps, before, self.was_automatic)
+        code, out, err = self.apt.apt_get("--no-download", *ALLOWED, *arguments)
+        problem = text.first_error(out, err) if code else self.apt.problem()
+        if not problem:
+            self.journal.close()
+            return
+        build = build_failure.reason(out + err, read_file)
+        log = "\n".join((out + err).splitlines()[-40:])
+        try:
+            self.journal.undo()
+        except FleetError as error:
+            raise FleetError(what, f"{build or problem}; and {error.what}: {error.why}", error.remedy, log) from error
+        remedy = build_remedy if build else "put that in order, and run this again"
+        raise FleetError(f"{what}, and the host is as it was before", build or problem, remedy, log)
+
+    def held(self, status, family, hold):
+        """Have the driver's packages held, as far as that is asked for. Return the status afterwards."""
+        missing = [name for name in text.to_hold(status, family) if not status[name].held] if hold else []
+        if not missing:
+            return status
+        if self.check_mode:
+            return {
+                name: package._replace(want="h") if name in missing else package for name, package in status.items()
+            }
+        self.apt.mark("hold", missing)
+        return self.apt.status()
+
+    def result(self, before, after):
+        """Return what the module tells."""
+        added, changed = text.difference(before, after)
+        names = {*added, *changed}
+        held = {name for name, package in after.items() if package.held}
+        return {
+            "changed": bool(
+                names or self.repaired or held != {name for name, package in before.items() if package.held}
+            ),
+            "added": added,
+            "changed_packages": changed,
+            "holds": sorted(held),
+            "repaired": self.repaired,
+            "diff": {
+                side: text.as_text(
+                    {name: packages[name].version for name in names if name in packages and packages[name].there}, names
+                )
+                for side, packages in (("before", before), ("after", after))
+            },
+        }
+
+    def foretold(self, before, steps, to_hold):
+        """Return what the module would tell once the steps are done. to_hold: the Family to be held, None for none"""
+        after = {
+            name: before.get(name, text.Package("", "i", "i", ""))._replace(version=version, status="i")
+            for name, version in text.afterwards(before, steps).items()
+        }
+        return dict(self.result(before, self.held(after, to_hold, True) if to_hold else after), changed=True)

@@ -150,6 +150,79 @@ def plan(c: Context, inventory: str = LAB_INVENTORY, limit: str = "", json: bool
     raise Exit(code=result.exit_code)
 
 
+@task(help={"inventory": INVENTORY, "limit": LIMIT, "tags": "only these roles", "check": CHECK, "diff": DIFF})
+def down(
+    c: Context, inventory: str = LAB_INVENTORY, limit: str = "", tags: str = "", check: bool = False, diff: bool = False
+) -> None:
+    """Remove the container toolkit, Docker and the driver, as far as this project brought them.
+
+    Exit codes as of up.
+    """
+    play("teardown", inventory, limit, tags=tags, check=check, diff=diff)
+
+
+def play(
+    name: str,
+    inventory: str,
+    limit: str,
+    tags: str = "",
+    check: bool = False,
+    diff: bool = False,
+    extra_vars: list[str] | None = None,
+) -> None:
+    """Run a playbook on the hosts of an inventory, and end with its exit code."""
+    from ollama_fleet import inventory_check
+    from ollama_fleet.playbook import PlaybookOptions, run_playbook
+
+    with explained():
+        folder = inventory_path(inventory)
+        # Ansible calls a run without any host a success.
+        inventory_check.check(folder, limit or None)
+        options = PlaybookOptions(limit or None, tags or None, check, diff, extra_vars=extra_vars or [])
+        raise Exit(code=run_playbook(name, folder, options))
+
+
+DRIVER = {"inventory": INVENTORY, "limit": LIMIT, "check": CHECK}
+
+
+@task(
+    help={
+        **DRIVER,
+        "to": "exact version, such as 580.159.04 (default: the newest of the branch)",
+        "branch": "another branch than the inventory's; write it there as well",
+    }
+)
+def driver_upgrade(
+    c: Context, inventory: str = LAB_INVENTORY, limit: str = "", check: bool = False, to: str = "", branch: int = 0
+) -> None:
+    """Move the driver lock to a newer version and bring it to the hosts.
+
+    Exit codes as of up.
+    """
+    extra_vars = [f"ollama_fleet_driver_to={to}"] if to else []
+    if branch:
+        extra_vars.append(f'{{"nvidia_driver_branch": {branch}}}')
+    play("driver_upgrade", inventory, limit, check=check, diff=check, extra_vars=extra_vars)
+
+
+@task(help=DRIVER)
+def driver_rollback(c: Context, inventory: str = LAB_INVENTORY, limit: str = "", check: bool = False) -> None:
+    """Move the driver lock back to the version before and bring it to the hosts.
+
+    Exit codes as of up.
+    """
+    play("driver_rollback", inventory, limit, check=check, diff=check)
+
+
+@task(help=DRIVER)
+def driver_unlock(c: Context, inventory: str = LAB_INVENTORY, limit: str = "", check: bool = False) -> None:
+    """Let go of the driver, so that a person or apt can move it; the next up locks what is there then.
+
+    Exit codes as of up.
+    """
+    play("driver_unlock", inventory, limit, check=check, diff=check)
+
+
 @task(
     help={
         "inventory": INVENTORY,
@@ -301,7 +374,8 @@ def family(name: str, default: Any = None, **tasks: Any) -> Collection:
     return collection
 
 
-ns = Collection(up, plan, bench, build, lock)
+ns = Collection(up, plan, down, bench, build, lock)
+ns.add_collection(family("driver", upgrade=driver_upgrade, rollback=driver_rollback, unlock=driver_unlock))
 ns.add_collection(family("lab", default=lab_up, up=lab_up, down=lab_down, status=lab_status, ssh=lab_ssh))
 ns.add_collection(family("secrets", init=secrets_init, show=secrets_show))
 ns.add_collection(

@@ -75,7 +75,10 @@ options:
         choices: [gpus, nvswitches, driver, kernel]
         default: []
   keep:
-    description: Anything that the role wants to find again as C(ansible_facts['ollama_fleet'].records[ROLE].keep).
+    description: >-
+      Anything that the role wants to find again as C(ansible_facts['ollama_fleet'].records[ROLE].keep). With
+      O(state=begun) it is added to what is kept already, so that a run that is cut can be taken up; with O(state=done)
+      it is all that is kept.
     type: dict
     default: {}
   state_dir:
@@ -180,7 +183,8 @@ def write(module, path, record):
 def begin(module, host, path):
     before = host.record(module.params["role"]) or {"format": FORMAT, "role": module.params["role"]}
     if not module.check_mode:
-        write(module, path, dict(before, complete=False))
+        keep = {**before.get("keep", {}), **module.params["keep"]}
+        write(module, path, dict(before, complete=False, keep=keep))
     # Only a note that a run is under way: the host's own state is as it was.
     module.exit_json(changed=False)
 

@@ -27,7 +27,7 @@ except ImportError:
     Origin = None
 
 # Settings of the tool itself, which no role's spec knows.
-SETTINGS = ("ollama_fleet_full", "ollama_fleet_plan_folder")
+SETTINGS = ("ollama_fleet_full", "ollama_fleet_plan_folder", "ollama_fleet_driver_to")
 
 # Templates with these see more than the variables that they name.
 _DYNAMIC = {"lookup", "query", "q", "vars", "varnames", "now"}

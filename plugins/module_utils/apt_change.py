@@ -22,8 +22,9 @@ def read_file(path):
 class AptChange:
     """The steps of one change. Every method that changes something leaves the host whole or as it was."""
 
-    def __init__(self, apt, journal_folder, check_mode, warn):
+    def __init__(self, apt, journal_folder, check_mode, warn, tmpdir):
         self.apt = apt
+        self.tmpdir = tmpdir
         self.journal = Journal(apt, journal_folder)
         self.check_mode = check_mode
         self.warn = warn
@@ -43,6 +44,7 @@ class AptChange:
         ] + [name for name in extra if name not in before or not before[name].installed]
         if not to_do and not others:
             return self.result(before, self.held(before, family, hold))
+        self.pin(family)
         arguments = ["install", *self.wishes(family, extra, others)]
         steps = self.simulate(arguments, before, family)
         text.check_install(steps, before, family, extra)
@@ -56,6 +58,13 @@ class AptChange:
         after = self.apt.status()
         self.apt.mark("auto", automatic & set(after))
         return self.result(before, self.held(after, family, hold))
+
+    def pin(self, family):
+        """Have apt prefer the wanted driver during this change, whatever the host's preferences say by now."""
+        path = f"{self.tmpdir}/preferences"
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(text.preferences(family, read_file("/etc/apt/preferences")))
+        self.apt.preferences = path
 
     def remove(self, names):
         """Purge exactly the names. Return the result of the module."""

@@ -31,6 +31,7 @@ class Apt:
     def __init__(self, run_command, lock_timeout):
         self.run_command = run_command
         self.lock_timeout = lock_timeout
+        self.preferences = ""  # file that takes the place of /etc/apt/preferences
         self.architecture = self.run(["dpkg", "--print-architecture"])[1].strip()
 
     def run(self, command):
@@ -40,6 +41,8 @@ class Apt:
     def apt_get(self, *arguments):
         options = ["-q", "-y", "-o", f"DPkg::Lock::Timeout={self.lock_timeout}", "-o", "Acquire::Retries=2"]
         options += [part for setting in SETTINGS for part in ("-o", f"Dpkg::Options::={setting}")]
+        if self.preferences:
+            options += ["-o", f"Dir::Etc::Preferences={self.preferences}"]
         return self.run(["apt-get", *options, *arguments])
 
     def dpkg(self, *arguments):

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections import namedtuple
 
@@ -90,8 +91,8 @@ def first_error(output, errors=""):
     useful = [line for line in said if "Sub-process" not in line and "held broken packages" not in line] or said
     if useful:
         at = lines.index(useful[0])
-        # apt's other solver lists what contradicts itself in the lines after.
-        more = [line.strip() for line in lines[at + 1 : at + 6] if line.startswith("   ")]
+        # dpkg says the cause in the next line, apt's newer solver what contradicts itself in the next ones.
+        more = [line.strip() for line in itertools.takewhile(lambda line: line.startswith(" "), lines[at + 1 :])][:5]
         words = useful[0][3:] if useful[0].startswith("E: ") else useful[0]
         return " ".join([words, *more])
     return next((line.strip() for line in reversed(lines) if line.strip()), "it gave no reason")
@@ -101,6 +102,24 @@ def named(names):
     """Return names in words, the first ones when there are many."""
     names = sorted(names)
     return ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
+
+
+def preferences(family, existing):
+    """Return apt preferences under which a dependency on the driver means the wanted one, wherever it can.
+
+    existing: the host's own /etc/apt/preferences, whose place this takes
+    """
+    records = [(name, version, 1002) for name, version in sorted(family.packages.items())]
+    if family.patterns:
+        parts = "/^(" + "|".join(pattern.pattern for pattern in family.patterns) + ")$/"
+        records += [(parts, version, 1002) for version in sorted(set(family.packages.values()))]
+        records += [
+            (parts, form.format(driver), 1001) for driver in sorted(family.drivers) for form in ("{}-*", "*:{}-*")
+        ]
+    pinned = [
+        f"Package: {name}\nPin: version {version}\nPin-Priority: {priority}\n" for name, version, priority in records
+    ]
+    return "\n".join([*pinned, existing])
 
 
 def companions(status, family):

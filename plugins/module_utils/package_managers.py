@@ -22,6 +22,6 @@ def manager_of(module, wish, timeout):
     )
 
 
-def change_of(manager, journal_folder, check_mode, warn):
-    """Return a change with the manager. journal_folder: where the way back is kept; warn: takes a sentence"""
-    return MANAGERS[manager.name][2](manager, journal_folder, check_mode, warn)
+def change_of(module, manager, journal_folder):
+    """Return a change with the manager. journal_folder: where the way back is kept"""
+    return MANAGERS[manager.name][2](manager, journal_folder, module.check_mode, module.warn, module.tmpdir)

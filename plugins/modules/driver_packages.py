@@ -177,7 +177,7 @@ def main():
     try:
         manager = manager_of(module, params["manager"], params["lock_timeout"])
         folder = f"{params['state_dir']}/driver_packages.undo"
-        change = change_of(manager, folder, module.check_mode, module.warn)
+        change = change_of(module, manager, folder)
         if params["state"] == "absent":
             result = change.remove(params["installed"])
         else:

@@ -1,0 +1,1 @@
+"""Signed package repositories with the names, versions and dependencies of real ones. Fixtures: see README.md."""

@@ -11,10 +11,16 @@ def gpu_names(gpus):
     return [nvidia.card(gpu) for gpu in gpus]
 
 
+def gpu_refusals(host):
+    """Return why no setting can make this host serve models on its cards, each as one text with its remedy."""
+    return [refusal["said"] for refusal in nvidia.refusals(host)]
+
+
 class FilterModule:
     def filters(self):
         return {
             "gpu_names": gpu_names,
+            "gpu_refusals": gpu_refusals,
             "nvidia_driver_plan": nvidia.driver_plan,
             "nvidia_toolkit_plan": nvidia.toolkit_plan,
         }

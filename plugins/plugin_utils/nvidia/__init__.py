@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from ansible_collections.ollama_fleet.stack.plugins.plugin_utils.nvidia.cards import card, cards_line
 from ansible_collections.ollama_fleet.stack.plugins.plugin_utils.nvidia.driver import driver_plan
+from ansible_collections.ollama_fleet.stack.plugins.plugin_utils.nvidia.preflight import refusals
 from ansible_collections.ollama_fleet.stack.plugins.plugin_utils.nvidia.refusal import RefusalError
 from ansible_collections.ollama_fleet.stack.plugins.plugin_utils.nvidia.toolkit import toolkit_plan
 from ansible_collections.ollama_fleet.stack.plugins.plugin_utils.nvidia.versions import (
@@ -23,6 +24,7 @@ __all__ = [
     "choose_versions",
     "driver_plan",
     "platform_key",
+    "refusals",
     "toolkit_plan",
     "upstream",
 ]

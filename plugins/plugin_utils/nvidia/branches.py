@@ -23,6 +23,10 @@ LIFE = {
     610: ("new features", (2026, 8)),
 }
 NEWEST_KNOWN = max(LIFE)
+# From the 620 edition on, NVIDIA's installation guide has open modules only.
+OPEN_ONLY_SINCE = 620
+# Ubuntu empties a branch that ended and lets it pull the next one in, also where the version still says the old number.
+UBUNTU_MOVED = {535: 580, 550: 580, 560: 580, 565: 580, 570: 580, 575: 580, 590: 595}
 MONTHS = [
     "January",
     "February",
@@ -50,15 +54,20 @@ def floor(gpu):
     return OLLAMA_FLOOR, f"Ollama needs {OLLAMA_FLOOR}"
 
 
-def check(gpus, branch):
-    """Refuse a branch that a card or Ollama cannot use."""
-    kepler = [gpu for gpu in gpus if gpu["architecture"] == "kepler"]
-    if kepler:
+def check_age(gpus):
+    """Refuse cards that no branch serves which Ollama can use."""
+    ancient = [gpu for gpu in gpus if cards.before_maxwell(gpu)]
+    if ancient:
         raise RefusalError(
-            f"{LAST_FOR_KEPLER} is the last branch for Kepler, and Ollama needs {OLLAMA_FLOOR}",
+            f"{LAST_FOR_KEPLER} is the last branch for Kepler, older cards have earlier ones, and Ollama needs"
+            f" {OLLAMA_FLOOR}",
             "Take the host out of the inventory, or the card out of the host",
-            cards.listed(kepler),
+            cards.listed(ancient),
         )
+
+
+def check(gpus, branch, flavor=""):
+    """Refuse a branch that a card or Ollama cannot use."""
     old = [gpu for gpu in gpus if cards.before_turing(gpu)]
     if old and branch > LAST_BEFORE_TURING:
         raise RefusalError(
@@ -66,6 +75,13 @@ def check(gpus, branch):
             f" {branch}",
             f"Set nvidia_driver_branch to {LAST_BEFORE_TURING} for this host",
             cards.listed(old),
+        )
+    if flavor == "proprietary" and branch >= OPEN_ONLY_SINCE:
+        raise RefusalError(
+            f"from branch {OPEN_ONLY_SINCE} on NVIDIA ships open modules only, nvidia_driver_branch is {branch}, and"
+            " nvidia_driver_flavor is proprietary",
+            "Set nvidia_driver_flavor to auto or open for this host, or nvidia_driver_branch to an earlier one",
+            cards.listed(gpus),
         )
     for gpu in gpus:
         lowest, why = floor(gpu)
@@ -77,21 +93,23 @@ def check(gpus, branch):
             )
 
 
-def usable(gpus, branch):
-    """Whether a branch serves all cards."""
-    try:
-        check(gpus, branch)
-    except RefusalError:
-        return False
-    return True
+def check_ubuntu(gpus, branch):
+    """Refuse a branch that Ubuntu's archive has in name only."""
+    if branch in UBUNTU_MOVED:
+        raise RefusalError(
+            f"branch {branch} has ended in Ubuntu's archive: its packages are empty and pull {UBUNTU_MOVED[branch]} in,"
+            f" and nvidia_driver_branch is {branch}",
+            f"Set nvidia_driver_branch to {UBUNTU_MOVED[branch]}, or nvidia_driver_source to cuda where NVIDIA's"
+            f" repository still has {branch}",
+            cards.listed(gpus),
+        )
 
 
 def support(branch, today=None):
     """Return how long a branch is kept up, as a clause; today is (year, month), or None where nobody knows."""
     if branch in LIFE:
         kind, (year, month) = LIFE[branch]
-        ended = today is not None and today > (year, month)
-        return f"{kind}, {'ended in' if ended else 'until'} {MONTHS[month - 1]} {year}"
+        return f"{kind}, {'ended in' if ended(branch, today) else 'until'} {MONTHS[month - 1]} {year}"
     if branch > NEWEST_KNOWN:
         return f"newer than what is known here ({NEWEST_KNOWN}): look up how long NVIDIA supports it"
     return "no longer among the branches that NVIDIA supports"
@@ -100,7 +118,7 @@ def support(branch, today=None):
 def ended(branch, today):
     """Whether NVIDIA no longer keeps a branch up."""
     if branch in LIFE:
-        return today is not None and today > LIFE[branch][1]
+        return today is not None and tuple(today) > LIFE[branch][1]
     return branch < NEWEST_KNOWN
 
 

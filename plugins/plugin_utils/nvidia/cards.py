@@ -6,6 +6,7 @@ from __future__ import annotations
 from ansible_collections.ollama_fleet.stack.plugins.module_utils import nvidia_pci
 from ansible_collections.ollama_fleet.stack.plugins.plugin_utils.nvidia.refusal import RefusalError
 
+FIRST_OF_KEPLER = 0x0FC0
 # B300 and GB300 (GB110): the first driver for them is of branch 580.
 BLACKWELL_ULTRA = range(0x3180, 0x3200)
 
@@ -45,6 +46,13 @@ def architectures(gpus):
     names = sorted({gpu["architecture"] for gpu in gpus}, key=lambda name: order.get(name, len(order)))
     words = [architecture_name({"architecture": name}) for name in names]
     return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+
+
+def before_maxwell(gpu):
+    """Whether a card is too old for every driver that Ollama can use: Kepler, and ids below Kepler's."""
+    if unknown(gpu):
+        return int(gpu["device_id"], 16) < FIRST_OF_KEPLER
+    return nvidia_pci.older_than(gpu["architecture"], "maxwell")
 
 
 def before_turing(gpu):

@@ -65,6 +65,7 @@ def skip_reason(host):
 def decide(case, lock):
     note_cards(case)
     cards.check_lost(case.gpus)
+    branches.check_age(case.gpus)
     choose_modules_and_branch(case)
     if case.driver["loaded"] and not state.packaged(case.driver):
         return steps.not_from_packages(case)
@@ -96,8 +97,14 @@ def choose_modules_and_branch(case):
             cards.listed(case.gpus),
         )
     right_branch = bool(driver["loaded"]) and branch_of(driver["loaded"]) == branch
-    flavor, why = flavors.choose(case.host, case.gpus, wants["flavor"], driver["flavor"] if right_branch else None)
-    branches.check(case.gpus, branch)
+    flavor, why = flavors.choose(
+        case.host,
+        case.gpus,
+        wants["flavor"],
+        loaded_flavor=driver["flavor"] if right_branch else None,
+        own_open_fails=sources.own_open_fails(case.host, branch, wants.get("source", "auto")),
+    )
+    branches.check(case.gpus, branch, flavor)
     case.note("modules", flavor, why)
     case.note("branch", str(branch), branches.note(case.gpus, branch, wants.get("today")))
     case.known.update(flavor=flavor, branch=branch)
@@ -105,8 +112,8 @@ def choose_modules_and_branch(case):
 
 def choose_packages(case, lock):
     host, branch, flavor = case.host, case.known["branch"], case.known["flavor"]
-    source, why = sources.choose(host, case.gpus, case.known, case.wants.get("source", "auto"))
     parts, fabric_why = fabric.needs(host, case.gpus)
+    source, why = sources.choose(host, case.gpus, {**case.known, "parts": parts}, case.wants.get("source", "auto"))
     found = packages.choose(host, source, branch, flavor, parts)
     platform = platform_key(host, source, flavor)
     entry = locked(lock, platform)

@@ -37,7 +37,7 @@ def packages(parts, source, family, branch):
     if "nvlsm" in parts:
         own.append("nvlsm")
     if "imex" in parts:
-        numbered = source == "ubuntu" or (family == "debian" and branch < UNNUMBERED_SINCE)
+        numbered = source == "ubuntu" or branch < UNNUMBERED_SINCE
         equal.append(f"nvidia-imex-{branch}" if numbered else "nvidia-imex")
         services.append("nvidia-imex")
     return equal, own, services

@@ -21,11 +21,12 @@ def check_mix(host, gpus):
     return old, new
 
 
-def choose(host, gpus, wish, loaded_flavor=None):
+def choose(host, gpus, wish, loaded_flavor=None, own_open_fails=None):
     """Return (open or proprietary, why), or refuse.
 
     loaded_flavor: of a loaded driver that is otherwise right. It stays where it drives all cards: what works is not
     changed for a preference.
+    own_open_fails: the kernel for which the open modules do not build, where the distribution's own driver is taken.
     """
     old, new = check_mix(host, gpus)
     if wish == "open" and old:
@@ -50,10 +51,16 @@ def choose(host, gpus, wish, loaded_flavor=None):
         return "proprietary", f"open ones need Turing or newer, and this is {cards.architectures(old)}{beside}"
     if new:
         return "open", f"nothing else drives {cards.architectures(new)}{grace(new, host)}"
+    return preferred(gpus, loaded_flavor, own_open_fails)
+
+
+def preferred(gpus, loaded_flavor, own_open_fails):
+    """Return (flavor, why) for cards that work with both."""
     if loaded_flavor == "proprietary":
         return "proprietary", "they are loaded and drive these cards; what works is not changed for a preference"
-    odd = [gpu for gpu in gpus if cards.unknown(gpu)]
-    if odd:
+    if own_open_fails:
+        return "proprietary", f"the distribution's own open ones were seen not to build for kernel {own_open_fails}"
+    if any(cards.unknown(gpu) for gpu in gpus):
         return "open", "a card that the table of PCI ids lacks is newer than the table, and new cards need open ones"
     return "open", f"NVIDIA recommends them for {cards.architectures(gpus)}"
 

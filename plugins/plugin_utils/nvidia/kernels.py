@@ -70,11 +70,12 @@ def as_key(release):
 
 
 def that_count(host):
-    """Return the kernels that must have the module: the running one and the newest, which boots next."""
+    """Return the kernels that must have the module: the running one, and the packaged newest, which boots next."""
     kernels = host.get("kernels") or []
     if not kernels:
         return []
-    newest = max(kernels, key=lambda kernel: as_key(kernel["release"]))
+    packaged = [kernel for kernel in kernels if headers(host["os"], kernel["release"])]
+    newest = max(packaged or kernels, key=lambda kernel: as_key(kernel["release"]))
     return [kernel for kernel in kernels if kernel["running"] or kernel is newest]
 
 

@@ -33,10 +33,11 @@ def releases(host):
     return [host["kernel"], *(release for release in found if release != host["kernel"])]
 
 
-def debian(branch, flavor):
+def debian(flavor):
     """From Debian's own archive (contrib, non-free)."""
     modules = "nvidia-open-kernel-dkms" if flavor == "open" else "nvidia-kernel-dkms"
-    return ["nvidia-smi", "libcuda1", "libnvidia-ml1", modules]
+    # Debian's nvidia-persistenced is a source of its own, with versions of its own.
+    return ["nvidia-smi", "libcuda1", "libnvidia-ml1", modules], [PERSISTENCE]
 
 
 def cuda_debian(flavor):
@@ -59,7 +60,7 @@ def cuda_redhat(flavor):
 def to_build(host):
     """Return what building takes: the headers of each kernel that counts and of later ones, and DKMS."""
     names = [kernels.headers(host["os"], release) for release in releases(host)]
-    names.append(kernels.headers_metapackage(host["os"], host["kernel"]))
+    names += [kernels.headers_metapackage(host["os"], release) for release in releases(host)]
     return [*dict.fromkeys(name for name in names if name), "dkms"]
 
 
@@ -80,7 +81,7 @@ def choose(host, source, branch, flavor, parts):
     else:
         built_here = True
         if source == "debian":
-            names = debian(branch, flavor)
+            names, extra = debian(flavor)
         elif family == "redhat":
             names = cuda_redhat(flavor)
         elif host["os"]["id"] == "ubuntu":

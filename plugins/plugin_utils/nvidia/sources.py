@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from ansible_collections.ollama_fleet.stack.plugins.plugin_utils.nvidia import cards, kernels
+from ansible_collections.ollama_fleet.stack.plugins.plugin_utils.nvidia import branches, cards, kernels
 from ansible_collections.ollama_fleet.stack.plugins.plugin_utils.nvidia.refusal import RefusalError
 
 # Debian's own driver, by release: 12 is below Ollama's floor, so it is not here.
@@ -25,8 +25,9 @@ def release_of(host):
 
 
 def supported(host):
+    """Whether driver packages are known for this distribution and processor."""
     name, release = release_of(host)
-    return (
+    return host["os"]["architecture"] in ARCHITECTURES and (
         (name == "ubuntu" and release in kernels.UBUNTU_KERNELS)
         or (name == "debian" and release in ("12", "13"))
         or (name == "el" and release in ("9", "10"))
@@ -40,49 +41,81 @@ def repository(host):
     return f"{folder}/{ARCHITECTURES[host['os']['architecture']]}"
 
 
+def no_packages(host, gpus):
+    return RefusalError(
+        f"no driver packages are known for {host['os']['name']} on {host['os']['architecture']}",
+        "Use Ubuntu 22.04, 24.04 or 26.04, Debian 12 or 13, or Enterprise Linux 9 or 10 on x86_64 or aarch64",
+        cards.listed(gpus),
+    )
+
+
 def choose(host, gpus, known, wish):
     """Return (ubuntu, debian or cuda; why), or refuse.
 
-    known: branch and flavor; wish: auto, distribution or cuda
+    known: branch, flavor and parts of the fabric; wish: auto, distribution or cuda
     """
-    branch, flavor = known["branch"], known["flavor"]
-    name, release = release_of(host)
-    if not supported(host) or host["os"]["architecture"] not in ("x86_64", "aarch64"):
-        raise RefusalError(
-            f"no driver packages are known for {host['os']['name']} on {host['os']['architecture']}",
-            "Use Ubuntu 22.04, 24.04 or 26.04, Debian 12 or 13, or Enterprise Linux 9 or 10 on x86_64 or aarch64; or"
-            " install the driver by hand: one that is loaded and fits is kept",
-            cards.listed(gpus),
-        )
+    name, _release = release_of(host)
+    if not supported(host):
+        raise no_packages(host, gpus)
     if name == "ubuntu":
-        if wish == "cuda":
-            return "cuda", "nvidia_driver_source says so; modules are built by DKMS"
-        return "ubuntu", "Ubuntu's server packages: tested with its kernels, with signed modules ready for them"
-    own = DEBIAN_OWN.get(release) if name == "debian" else None
-    if wish == "distribution":
-        return "debian", distribution_only(host, gpus, branch, own)
-    if own == branch and wish == "auto" and (flavor == "proprietary" or release not in DEBIAN_OWN_OPEN_FAILS):
-        return "debian", f"Debian {release} has branch {branch} itself"
+        return of_ubuntu(gpus, known, wish)
     if name == "debian":
-        why = f"Debian {release} has {own} only" if own else f"Debian {release}'s own is below what Ollama needs"
-        return "cuda", f"NVIDIA's CUDA repository: {why}" if wish == "auto" else "nvidia_driver_source says so"
-    return "cuda", "NVIDIA's CUDA repository: Enterprise Linux has no driver of its own"
+        return of_debian(host, gpus, known, wish)
+    if wish == "distribution":
+        raise no_own_driver(host, gpus)
+    return "cuda", "Enterprise Linux has no driver of its own"
 
 
-def distribution_only(host, gpus, branch, own):
-    """Return why the distribution's own driver does, or refuse."""
-    if own is None:
+def of_ubuntu(gpus, known, wish):
+    """Ubuntu's archive, or NVIDIA's repository where it is asked for or has what Ubuntu lacks."""
+    if wish == "cuda":
+        return "cuda", "nvidia_driver_source says so; modules are built by DKMS"
+    if "nvlsm" not in known["parts"]:
+        branches.check_ubuntu(gpus, known["branch"])
+        return "ubuntu", "its server packages are tested with its kernels, and signed modules are ready for them"
+    if wish == "auto":
+        return "cuda", "the subnet manager (nvlsm) that these NVSwitches need is not in Ubuntu's archive"
+    raise RefusalError(
+        "these NVSwitches need NVIDIA's subnet manager (nvlsm), which Ubuntu's archive lacks, and nvidia_driver_source"
+        " is distribution",
+        "Set nvidia_driver_source to auto or cuda for this host",
+        cards.listed(gpus),
+    )
+
+
+def of_debian(host, gpus, known, wish):
+    """NVIDIA's repository, or Debian's own driver where it is asked for or has the branch and its modules build."""
+    release, branch = host["os"]["version_id"], known["branch"]
+    own = DEBIAN_OWN.get(release)
+    if wish == "distribution" and own is None:
+        raise no_own_driver(host, gpus)
+    if wish == "distribution" and branch != own:
         raise RefusalError(
-            f"{host['os']['name']} has no driver of its own that Ollama can use, and nvidia_driver_source is"
-            " distribution",
-            "Set nvidia_driver_source to auto or cuda",
-            cards.listed(gpus),
-        )
-    if branch != own:
-        raise RefusalError(
-            f"{host['os']['name']} has branch {own} only, nvidia_driver_branch is {branch}, and nvidia_driver_source is"
-            " distribution",
+            f"{host['os']['name']} itself has branch {own} only, nvidia_driver_branch is {branch}, and"
+            " nvidia_driver_source is distribution",
             f"Set nvidia_driver_source to auto or cuda, or nvidia_driver_branch to {own} where the cards allow it",
             cards.listed(gpus),
         )
-    return "nvidia_driver_source says so"
+    fails = DEBIAN_OWN_OPEN_FAILS.get(release) if known["flavor"] == "open" else None
+    if wish == "cuda":
+        return "cuda", "nvidia_driver_source says so"
+    if own == branch:
+        warning = f"; its open modules were seen not to build for kernel {fails}" if fails else ""
+        return "debian", f"Debian {release} has branch {branch} itself{warning}"
+    return "cuda", f"Debian {release} itself has {own} only" if own else f"Debian {release}'s own is too old for Ollama"
+
+
+def own_open_fails(host, branch, wish):
+    """Return the kernel for which Debian's own open modules do not build, where its own driver would be taken."""
+    name, release = release_of(host)
+    if name != "debian" or wish == "cuda" or DEBIAN_OWN.get(release) != branch:
+        return None
+    return DEBIAN_OWN_OPEN_FAILS.get(release)
+
+
+def no_own_driver(host, gpus):
+    return RefusalError(
+        f"{host['os']['name']} has no driver of its own that Ollama can use, and nvidia_driver_source is distribution",
+        "Set nvidia_driver_source to auto or cuda",
+        cards.listed(gpus),
+    )

@@ -52,7 +52,7 @@ def compare(case):
 def install(case, inside):
     """Return the decision to install; inside: the version of those packages that are there already, or None."""
     driver, known = case.driver, case.known
-    completes = driver["flavor"] == known["flavor"] and driver["loaded"] in (known["version"], inside)
+    completes = driver["flavor"] == known["flavor"] and driver["loaded"] == (known["version"] or inside)
     if completes:
         known["version"] = driver["loaded"]
     target = known["version"] or f"the newest of branch {known['branch']}"

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from ansible.plugins.action import ActionBase
+from ansible_collections.ollama_fleet.stack.plugins.plugin_utils import decisions, nvidia
 from ansible_collections.ollama_fleet.stack.plugins.plugin_utils.inputs import (
     Inputs,
     all_roles,
@@ -12,6 +13,7 @@ from ansible_collections.ollama_fleet.stack.plugins.plugin_utils.inputs import (
 )
 
 PURPOSES = {"install", "configure", "verify"}
+SETTLED = "as it should be"
 
 
 def asked_for(role, tags, roles):
@@ -38,6 +40,33 @@ def reasons(record, inputs, digest):
     return found + record["drift"]
 
 
+def step_of(role, why, decided=None):
+    """Return a step of the plan: whether a role is needed, why, and the specialist's note about it.
+
+    why:     sentences of the records, the run's tags and options
+    decided: decisions.as_step, for the roles that decide
+    """
+    step = {"role": role, "needed": bool(why), "reason": "; ".join(why) or SETTLED, "notes": [], "refusal": None}
+    if decided and (why or decided["needed"]):
+        # What is wrong or new comes first, what is done about it last.
+        sentences = [*why, *decided["reasons"]]
+        step.update(needed=True, reason="; ".join(sentences), notes=decided["notes"], refusal=decided["refusal"])
+    return step
+
+
+def about(host):
+    """Return what the header of a host's plan says: its system, kernel and cards."""
+    cards = nvidia.cards_line(host["gpus"])
+    if host["wsl_gpu"]:
+        cards = "GPUs that Windows lends to WSL"
+    return {
+        "system": host["os"]["name"],
+        "architecture": host["os"]["architecture"],
+        "kernel": host["kernel"],
+        "cards": cards or "no NVIDIA GPU",
+    }
+
+
 class ActionModule(ActionBase):
     _supports_check_mode = True
 
@@ -58,19 +87,46 @@ class ActionModule(ActionBase):
         if observed.get("failed") or "ansible_facts" not in observed:
             return {**result, **observed}
         facts = observed["ansible_facts"]
+        host = facts["ollama_fleet"]
         variables = {**task_vars, "ansible_facts": {**task_vars.get("ansible_facts", {}), **facts}}
         inputs = Inputs(self._templar, self._loader, variables)
         tags = [tag for tag in task_vars.get("ansible_run_tags", []) if tag != "all"]
-        records = facts["ollama_fleet"]["records"]
         steps = []
         for role in arguments["roles"]:
-            why = reasons(records.get(role), inputs.of(role), digest_of_files(role))
+            why = reasons(host["records"].get(role), inputs.of(role), digest_of_files(role))
             if not why and arguments["full"]:
                 why = ["asked for in full"]
             if not why and asked_for(role, tags, all_roles()):
                 why = [f"asked for by tags {', '.join(tags)}"]
-            steps.append({"role": role, "needed": bool(why), "reason": "; ".join(why) or "as it should be"})
+            steps.append(step_of(role, why, self._decided(role, host, inputs, task_vars)))
         result.update(
-            changed=False, ansible_facts=facts, steps=steps, needed=[step["role"] for step in steps if step["needed"]]
+            changed=False,
+            ansible_facts=facts,
+            host=about(host),
+            steps=steps,
+            needed=[step["role"] for step in steps if step["needed"]],
         )
         return result
+
+    def _decided(self, role, host, inputs, task_vars):
+        """Return what a role decides about this host, or None for roles that decide nothing."""
+        if role == "nvidia_driver":
+            values = inputs.values(role, decisions.DRIVER_VARIABLES)
+            return decisions.as_step(
+                decisions.of_driver(
+                    host, values, lambda names, url: self._package_versions(host, names, url, task_vars)
+                )
+            )
+        if role == "nvidia_container_toolkit":
+            values = inputs.values(role, ["nvidia_container_toolkit_version"])
+            return decisions.as_step(nvidia.toolkit_plan(host, values["nvidia_container_toolkit_version"]))
+        return None
+
+    def _package_versions(self, host, names, url, task_vars):
+        """Ask the host which versions its repositories have. Read-only; runs only where a change waits."""
+        manager = "dnf" if host["os"]["family"] == "redhat" else "apt"
+        return self._execute_module(
+            module_name="ollama_fleet.stack.package_versions",
+            module_args={"names": names, "manager": manager, **({"repository_url": url} if url else {})},
+            task_vars=task_vars,
+        )

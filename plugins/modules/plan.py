@@ -13,6 +13,10 @@ description:
   - A variable belongs to the role with the longest name that starts it, so C(ollama_models_list) belongs to
     C(ollama_models) and not to C(ollama). C(ollama_fleet_) belongs to no role.
   - Roles that a run's tags name are needed as well, as a person asked for them.
+  - For C(nvidia_driver) and C(nvidia_container_toolkit) the decision about this host is part of the plan, with its
+    notes and refusals. Such a role is also needed when its decision waits for something, whatever its record says.
+  - The exact driver version comes from the lock file. Where nothing is locked and a driver is to be installed, the
+    host is asked for the versions that its repositories have; a host that needs no change is asked nothing more.
   - Nothing changes.
 options:
   roles:
@@ -30,7 +34,7 @@ options:
     default: /var/lib/ollama-fleet
 attributes:
   action:
-    description: Runs on the controller, and one module on the host.
+    description: Runs on the controller, and one module on the host; a second where an exact version has to be found.
     support: full
   check_mode:
     description: Plans in check mode as well.
@@ -55,11 +59,34 @@ EXAMPLES = r"""
 
 RETURN = r"""
 steps:
-  description: For each role, in order, role, needed and reason.
+  description: For each role, in order, what the plan says of it.
   returned: always
   type: list
   elements: dict
-  sample: [{role: docker, needed: true, reason: /etc/docker/daemon.json was changed by hand}]
+  contains:
+    role:
+      description: The role's name.
+      type: str
+    needed:
+      description: Whether it would run.
+      type: bool
+    reason:
+      description: Why, in words.
+      type: str
+    notes:
+      description: What would be decided, as topic, choice and reason. Of the roles that decide.
+      type: list
+      elements: dict
+    refusal:
+      description: Why it cannot be done, as rule, cards and remedy; null otherwise.
+      type: dict
+  sample:
+    - {role: docker, needed: true, reason: /etc/docker/daemon.json was changed by hand, notes: [], refusal: null}
+host:
+  description: The host in words, as system, architecture, kernel and cards.
+  returned: always
+  type: dict
+  sample: {system: Ubuntu 24.04.1 LTS, architecture: x86_64, kernel: 6.8.0-45-generic, cards: 2 x Hopper 10de:2335}
 needed:
   description: The roles that are needed, in order.
   returned: always

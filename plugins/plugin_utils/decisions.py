@@ -1,0 +1,106 @@
+# Copyright: the ollama-fleet authors. Apache License 2.0 (see LICENSE)
+"""What roles decide about a host, asked before they run: what the plan shows and the role does is one decision."""
+
+from __future__ import annotations
+
+import datetime
+
+from ansible.errors import AnsibleActionFail
+from ansible_collections.ollama_fleet.stack.plugins.module_utils.errors import FleetError
+from ansible_collections.ollama_fleet.stack.plugins.plugin_utils import driver_lock, nvidia
+
+DRIVER_VARIABLES = (
+    "nvidia_driver_branch",
+    "nvidia_driver_version",
+    "nvidia_driver_flavor",
+    "nvidia_driver_source",
+    "nvidia_driver_reboot_enabled",
+    "nvidia_driver_lock_file",
+    "nvidia_driver_repository_url",
+)
+
+
+def this_month():
+    today = datetime.date.today()
+    return [today.year, today.month]
+
+
+def wishes(values):
+    """Return what driver_plan wants to know of the role's variables."""
+    return {
+        "branch": int(values["nvidia_driver_branch"]),
+        "version": values.get("nvidia_driver_version", ""),
+        "flavor": values.get("nvidia_driver_flavor", "auto"),
+        "source": values.get("nvidia_driver_source", "auto"),
+        "reboot_enabled": bool(values.get("nvidia_driver_reboot_enabled", False)),
+        "today": this_month(),
+    }
+
+
+def read_lock(path):
+    """Return {platform: entry} of the lock file; empty where there is none yet."""
+    try:
+        return driver_lock.read(path)
+    except FleetError as error:
+        raise AnsibleActionFail(str(error)) from error
+
+
+def repository_url(values, decision):
+    """Return the address of the decision's repository, or None where the distribution has the packages."""
+    if decision["source"] != "cuda":
+        return None
+    return f"{values['nvidia_driver_repository_url'].rstrip('/')}/{decision['repository']}"
+
+
+def with_versions(decision, wish, found):
+    """Return the decision with exact versions, from what package_versions found on the host.
+
+    found: the module's result. Where it failed, the decision says that the version is not known yet, and why.
+    """
+    if found.get("failed") or found.get("unreachable"):
+        why = str(found.get("msg", "the host could not be asked")).rstrip(".")
+        return noted(decision, "version", "not known yet", f"{why}; it is chosen and locked when the host can be asked")
+    try:
+        packages = nvidia.choose_versions(decision, found.get("versions") or {}, wish)
+    except nvidia.RefusalError as error:
+        return {**decision, "action": "refuse", "reasons": [str(error)], "refusal": error.as_result()}
+    version = nvidia.upstream(next(iter(packages.values())))
+    reasons = [text.replace(f"the newest of branch {decision['branch']}", version) for text in decision["reasons"]]
+    why = f"the newest of branch {decision['branch']} that all packages have; not locked yet"
+    return noted({**decision, "version": version, "packages": packages, "reasons": reasons}, "version", version, why)
+
+
+def noted(decision, topic, choice, reason):
+    notes = [
+        {"topic": topic, "choice": choice, "reason": reason} if note["topic"] == topic else note
+        for note in decision["notes"]
+    ]
+    return {**decision, "notes": notes}
+
+
+def versions_wanted(decision):
+    """Whether the packages' versions have to be asked for: a change waits, and nothing says which version."""
+    return decision["action"] in ("install", "wait") and bool(decision["packages"]) and not decision["version"]
+
+
+def of_driver(host, values, ask):
+    """Return the driver's decision. ask(names, repository_url) runs package_versions on the host, at need only."""
+    wants = wishes(values)
+    lock = read_lock(values["nvidia_driver_lock_file"]) if values.get("nvidia_driver_lock_file") else {}
+    decision = nvidia.driver_plan(host, wants, lock)
+    if versions_wanted(decision):
+        found = ask(sorted(decision["packages"]), repository_url(values, decision))
+        decision = with_versions(decision, wants["version"], found)
+    return decision
+
+
+def as_step(decision):
+    """Return (needed whatever the record says, sentences, notes, refusal) of a driver's or the toolkit's decision."""
+    settled = decision["action"] in ("keep", "skip") or decision.get("complete", False)
+    return {
+        "needed": not settled,
+        "reasons": decision["reasons"],
+        "notes": decision["notes"],
+        "refusal": decision["refusal"],
+        "action": decision["action"],
+    }

@@ -37,6 +37,18 @@ def docker(says: list[str], differs: dict[str, Any] | None = None, **variables: 
     return Told(says, ["docker"], variables, differs or {})
 
 
+def gpu(slot: int, device: str, architecture: str, state: str = "ok") -> dict[str, Any]:
+    return {
+        "pci_address": f"0000:{slot:02x}:00.0",
+        "vendor_id": "10de",
+        "device_id": device,
+        "architecture": architecture,
+        "name": None,
+        "driver_in_use": None,
+        "state": state,
+    }
+
+
 OLLAMA_PORT = {"address": "127.0.0.1", "port": 11434, "protocol": "tcp", "pid": 7, "process": "ollama"}
 ARCH = {"id": "arch", "version_id": "", "codename": "", "name": "Arch", "family": "", "architecture": "x86_64"}
 DOCKER_CE = {"docker-ce": {"version": "5:28", "installed": True, "held": False}}
@@ -45,8 +57,8 @@ GOOD = {
     "fresh": Told(["skipped: no NVIDIA GPU on the PCI bus", "skipped: no NVIDIA GPU", "answer from the CPU"], ROLES),
     "h100": Told(
         [
-            "NVIDIA H100 80GB HBM3, hopper 10de:2330 at 0000:00:06.0",
-            "install: no driver is loaded; open modules: hopper works with them; branch 580",
+            "NVIDIA H100 80GB HBM3, Hopper 10de:2330 at 0000:00:06.0",
+            "install the newest of branch 580 with open modules from Ubuntu's archive; no driver is loaded",
             "Would install nvidia-utils-580-server, nvidia-compute-utils-580-server",
             "four packages at 1.20.0",
             "nvidia-container-toolkit-base=1.20.0-1",
@@ -64,7 +76,16 @@ REFUSED = {
     "taken": preflight(["port 11434 at 127.0.0.1 is taken by ollama (pid 7)", "systemctl"], {"ports": [OLLAMA_PORT]}),
     "cardless": preflight(["no NVIDIA GPU on the PCI bus"], gpu_preflight_gpu_required=True),
     "unmanaged": preflight(["process 1 is not systemd"], {"systemd": False}),
-    "strange": preflight(["Arch on x86_64 is not supported, only debian 12"], {"os": ARCH}),
+    "strange": preflight(["Arch on x86_64 is not supported", "Use Ubuntu 22.04, 24.04 or 26.04"], {"os": ARCH}),
+    "mixed": preflight(
+        ["no driver serves both", "Volta 10de:1db6 at 0000:01:00.0", "Blackwell 10de:2901", "Move one kind"],
+        {"gpus": [gpu(1, "1db6", "volta"), gpu(2, "2901", "blackwell")]},
+    ),
+    "lost": preflight(
+        ["fallen off the bus (Xid 79)", "Ampere 10de:20b2 at 0000:02:00.0", "reseat the card"],
+        {"gpus": [gpu(1, "20b2", "ampere"), gpu(2, "20b2", "ampere", state="lost")]},
+    ),
+    "ancient": preflight(["Kepler 10de:102d", "Ollama needs 550"], {"gpus": [gpu(1, "102d", "kepler")]}),
     "snapped": docker(["Docker is installed as a snap", "snap remove"], {"docker": {"snap": True}}),
     "foreign": docker(
         ["package docker-ce is installed, but docker_source is distr"], {"docker": {"packages": DOCKER_CE}}
@@ -76,7 +97,7 @@ REFUSED = {
     "listening": docker(["must not have", "docker.socket"], docker_daemon_options={"hosts": ["tcp://127.0.0.1"]}),
     "mistaken": docker(["docker_source", "distribution, docker"], docker_source="podman"),
     "outdated": Told(
-        ["nvidia_driver_branch is 535, but NVIDIA H100 80GB HBM3, hopper 10de:2330"],
+        ["Ollama needs 550, and nvidia_driver_branch is 535", "NVIDIA H100 80GB HBM3, Hopper 10de:2330"],
         ["nvidia_driver"],
         {"nvidia_driver_branch": 535},
         h100=True,

@@ -43,7 +43,7 @@ def repository(host):
 
 def no_packages(host, gpus):
     return RefusalError(
-        f"no driver packages are known for {host['os']['name']} on {host['os']['architecture']}",
+        f"{host['os']['name']} on {host['os']['architecture']} is not supported: no driver packages are known for it",
         "Use Ubuntu 22.04, 24.04 or 26.04, Debian 12 or 13, or Enterprise Linux 9 or 10 on x86_64 or aarch64",
         cards.listed(gpus),
     )

@@ -53,8 +53,12 @@ class Fleet:
     def reasons(self) -> dict[str, str]:
         """Why the plan needs the driver role, by host; hosts that need nothing are left out."""
         result = self.inv("plan", "--json")
-        steps = json.loads(result.stdout)["steps"]
-        return {step["host"]: step["reason"] for step in steps if step["role"] == "nvidia_driver" and step["needed"]}
+        return {
+            host["host"]: step["reason"]
+            for host in json.loads(result.stdout)["hosts"]
+            for step in host["steps"]
+            if step["role"] == "nvidia_driver" and step["needed"]
+        }
 
     @property
     def lock(self) -> dict[str, Any]:

@@ -95,7 +95,8 @@ def test_drift_of_each_kind_is_named_by_the_plan_and_repaired_by_the_next_run(la
 
     plan = lab.inv("plan", "--json", check=False)
     assert plan.returncode == 2, plan.stdout
-    needed = {(step["host"], step["role"]) for step in json.loads(plan.stdout)["steps"] if step["needed"]}
+    hosts = json.loads(plan.stdout)["hosts"]
+    needed = {(host["host"], step["role"]) for host in hosts for step in host["steps"] if step["needed"]}
     assert needed == {(host, role) for host, role, _ in DAMAGES.values()}, plan.stdout
 
     repaired = lab.inv("up", check=False)

@@ -12,16 +12,18 @@ import tarfile
 
 # What the driver's libraries are linked with, beside what Python is linked with.
 SONAMES = ("libc.so.6", "libm.so.6", "libdl.so.2", "libpthread.so.0", "librt.so.1", "libutil.so.1", "libgcc_s.so.1")
-# All that a program of ctypes and json imports, by file. -I -S: nothing of the site's.
-IMPORTS = "import ctypes, json, sys, time, uuid; print('\\n'.join(m.__file__ for m in list(sys.modules.values())" + (
-    " if getattr(m, '__file__', None)))"
-)
+# What a program imports, by file: the program comes by standard input and is not run as the main one.
+IMPORTS = """
+import faulthandler, sys, time
+exec(compile(sys.stdin.read(), 'program', 'exec'), {'__name__': 'program'})
+print(*(module.__file__ for module in list(sys.modules.values()) if getattr(module, '__file__', None)), sep='\\n')
+"""
 CACHE = "/etc/ld.so.cache"
 FOLDERS = ("dev", "etc", "etc/ld.so.conf.d", "proc", "run", "sys", "tmp", "usr/bin", "usr/lib", "usr/lib64", "usr/sbin")
 
 
-def output(command):
-    return subprocess.run(command, stdout=subprocess.PIPE, check=True, timeout=30).stdout.decode()
+def output(command, text=""):
+    return subprocess.run(command, input=text.encode(), stdout=subprocess.PIPE, check=True, timeout=30).stdout.decode()
 
 
 def linked(path):
@@ -44,10 +46,11 @@ def libraries():
     return sorted(found.values())
 
 
-def files(python=None):
-    """The paths that the image holds, as the host names them."""
-    python = python or os.path.realpath(sys.executable or "/usr/bin/python3")
-    modules = output([python, "-I", "-S", "-c", IMPORTS]).split("\n")
+def files(program):
+    """The paths that the image of a program holds, as the host names them. program: its text"""
+    python = os.path.realpath(sys.executable)
+    # -I -S: nothing of the site's or the user's.
+    modules = output([python, "-I", "-S", "-c", IMPORTS], program).split("\n")
     wanted = {python, *(path for path in modules if path), *libraries()}
     for path in [python, *(path for path in modules if path.endswith(".so"))]:
         wanted.update(linked(path))

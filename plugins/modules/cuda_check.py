@@ -26,10 +26,6 @@ options:
     type: list
     elements: str
     default: [nvidia.com/gpu=all]
-  library:
-    description: Name of the CUDA library, as programs load it.
-    type: str
-    default: libcuda.so.1
   timeout:
     description: Seconds that one initialisation may take.
     type: int
@@ -71,9 +67,9 @@ remedy:
   returned: failure
 """
 
+import inspect
 import json
 import os
-import pkgutil
 import sys
 
 from ansible.module_utils.basic import AnsibleModule
@@ -81,15 +77,16 @@ from ansible_collections.ollama_fleet.stack.plugins.module_utils import cuda_pro
 from ansible_collections.ollama_fleet.stack.plugins.module_utils.errors import FleetError
 
 NAME = "ollama-fleet-cuda-check"
-UTILITIES = "ansible_collections.ollama_fleet.stack.plugins.module_utils"
 
 
-def probe_source(library):
-    """The text of cuda_probe, told which library to load."""
-    source = pkgutil.get_data(UTILITIES, "cuda_probe.py")
-    if source is None:
-        raise FleetError("The probe is not there", "cuda_probe.py was not sent along", "install the collection anew")
-    return source.decode().replace(f'LIBRARY = "{cuda_probe.LIBRARY}"', f"LIBRARY = {json.dumps(library)}")
+# Ends the probe from within: a driver that hangs must not hold the run for ever.
+CLOCK = "import faulthandler; faulthandler.dump_traceback_later({}, exit=True)\n"
+FIRST = "from __future__ import annotations\n"
+
+
+def probe_source(timeout):
+    """The text of cuda_probe, with a clock of this many seconds."""
+    return inspect.getsource(cuda_probe).replace(FIRST, FIRST + CLOCK.format(timeout), 1)
 
 
 class Container:
@@ -97,7 +94,7 @@ class Container:
 
     def __init__(self, module, image):
         self.module, self.image = module, image
-        self.python = os.path.realpath(sys.executable or "/usr/bin/python3")
+        self.python = os.path.realpath(sys.executable)
         self.timeout = module.params["timeout"]
 
     def docker(self, *args, data=None, binary=False):
@@ -124,9 +121,7 @@ class Container:
     def probe(self, when):
         """The result of cuda_probe in the container."""
         command = ["exec", "--interactive", NAME, self.python, "-I", "-S", "-"]
-        # The time limit is the container's own clock: a driver that hangs must not hold the run for ever.
-        source = f"import faulthandler; faulthandler.dump_traceback_later({self.timeout}, exit=True)\n"
-        code, out, err = self.docker(*command, data=source + probe_source(self.module.params["library"]))
+        code, out, err = self.docker(*command, data=probe_source(self.timeout))
         try:
             return json.loads(out)
         except ValueError:
@@ -146,7 +141,7 @@ def last_line(text):
 def check_in_container(module):
     """Return the probe's result after the daemon-reload; FleetError when either failed."""
     container = Container(module, f"{NAME}:{os.getpid()}")
-    archive = python_image.archive(python_image.files())
+    archive = python_image.archive(python_image.files(inspect.getsource(cuda_probe)))
     code, _out, err = container.docker("import", "-", container.image, data=archive, binary=True)
     if code:
         raise FleetError("The check's image was not made", last_line(err), "see that Docker runs and has room")
@@ -177,7 +172,6 @@ def main():
         argument_spec={
             "injection": {"type": "str", "choices": ["cdi", "runtime"], "required": True},
             "devices": {"type": "list", "elements": "str", "default": ["nvidia.com/gpu=all"]},
-            "library": {"type": "str", "default": cuda_probe.LIBRARY},
             "timeout": {"type": "int", "default": 60},
         },
         supports_check_mode=True,

@@ -31,6 +31,7 @@ H100 = {
     "name": "NVIDIA H100 80GB HBM3",
     "driver_in_use": "nvidia",
 }
+DOCKER_25 = {"version": "25.0.5", "containers": [], "packages": {}, "present": True, "snap": False, "compose": "2.26.1"}
 OTHERS_PORT = [{"address": "0.0.0.0", "port": 11434, "protocol": "tcp", "pid": 7, "process": "ollama"}]  # noqa: S104
 
 
@@ -47,8 +48,20 @@ GOOD = {
         ollama_port=11500,
         ollama_environment={"HTTPS_PROXY": f"http://u:{PROXY_PASSWORD}@proxy:3128"},
     ),
-    "gpu": case("ollama", ["driver: nvidia", "count: all", "capabilities: [gpu]"], {"gpus": [H100]}),
-    "one-gpu": case("ollama", ['device_ids: ["GPU-1"]'], {"gpus": [H100]}, ollama_gpu_device_ids=["GPU-1"]),
+    "gpu": case(
+        "ollama", ["driver: cdi", 'device_ids: ["nvidia.com/gpu=all"]', "capabilities: [gpu]"], {"gpus": [H100]}
+    ),
+    "one-gpu": case(
+        "ollama", ['device_ids: ["nvidia.com/gpu=GPU-1"]'], {"gpus": [H100]}, ollama_gpu_device_ids=["GPU-1"]
+    ),
+    # Docker 25 does not read what the toolkit writes.
+    "gpu-old-docker": case("ollama", ["driver: nvidia", "count: all"], {"gpus": [H100], "docker": DOCKER_25}),
+    "one-gpu-old-docker": case(
+        "ollama",
+        ["driver: nvidia", 'device_ids: ["GPU-1"]'],
+        {"gpus": [H100], "docker": DOCKER_25},
+        ollama_gpu_device_ids=["GPU-1"],
+    ),
     "digest": case("ollama", ["@sha256:"], ollama_image="registry.lab:5000/ollama@sha256:" + "a" * 64),
     "no-models": case("ollama_models", []),
     "models-before-ollama": case(

@@ -5,7 +5,9 @@ What was recorded is a dictionary of the same shape everywhere (``manages`` in /
 
     files:      {path: {sha256, mode, owner}}
     packages:   {name: version}
+    holds:      {name: true}
     services:   {unit: {active, enabled}}
+    members:    {group: [user]}
     containers: {name: {image_id, config_hash}}
     models:     {name: {digest, base_url}}
     facts:      {name: value}
@@ -15,14 +17,14 @@ What was recorded is a dictionary of the same shape everywhere (``manages`` in /
 
 from __future__ import annotations
 
-KINDS = ("files", "packages", "services", "containers", "models", "facts")
+KINDS = ("files", "packages", "holds", "services", "members", "containers", "models", "facts")
 
 
 def snapshot(wanted, host):
     """Return what is true now of the things named in ``wanted``, and a sentence for each that is not there.
 
-    wanted: {files: [path], packages: [name], services: [unit], containers: [name],
-             models: [{name, base_url, digest?}], facts: [name]}
+    wanted: {files: [path], packages: [name], holds: [name], services: [unit], members: {group: [user]},
+             containers: [name], models: [{name, base_url, digest?}], facts: [name]}
     Returns (manages, missing).
     """
     manages = {kind: {} for kind in KINDS}
@@ -38,6 +40,11 @@ def snapshot(wanted, host):
         keep("files", path, host.file(path), f"{path} does not exist")
     for name in wanted.get("packages") or []:
         keep("packages", name, host.package(name), f"package {name} is not installed")
+    for name in wanted.get("holds") or []:
+        keep("holds", name, host.held(name) or None, f"package {name} is not held at its version")
+    for group, users in (wanted.get("members") or {}).items():
+        absent = sorted(set(users) - set(host.members(group) or []))
+        keep("members", group, None if absent else sorted(users), f"{', '.join(absent)} not in group {group}")
     units = wanted.get("services") or []
     states = host.services(units)
     for unit in units:
@@ -87,6 +94,22 @@ def package_differences(name, was, host):
         yield f"package {name} is not installed"
     elif now != was:
         yield f"package {name} is {now}, was {was}"
+
+
+def hold_differences(name, was, host):
+    # A package that is gone is named by its version already.
+    if host.package(name) is not None and not host.held(name):
+        yield f"package {name} is no longer held at its version"
+
+
+def member_differences(group, was, host):
+    now = host.members(group)
+    if now is None:
+        yield f"group {group} does not exist"
+        return
+    for user in was:
+        if user not in now:
+            yield f"user {user} is not in group {group}"
 
 
 def service_differences(unit, was, host):
@@ -151,7 +174,9 @@ def in_words(value):
 DIFFERENCES = {
     "files": file_differences,
     "packages": package_differences,
+    "holds": hold_differences,
     "services": service_differences,
+    "members": member_differences,
     "containers": container_differences,
     "models": model_differences,
     "facts": fact_differences,

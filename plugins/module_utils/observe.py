@@ -22,9 +22,18 @@ import struct
 import subprocess
 import urllib.request
 
-from ansible_collections.ollama_fleet.stack.plugins.module_utils import managed, nvidia_pci
+from ansible_collections.ollama_fleet.stack.plugins.module_utils import (
+    cdi_specs,
+    gpu_state,
+    kernel_modules,
+    managed,
+    nvidia_pci,
+    package_sources,
+    package_state,
+)
 
 NVIDIA = "0x10de"
+MELLANOX = "0x15b3"
 GPU_CLASSES = ("0x0300", "0x0302")
 NVSWITCH_CLASS = "0x0680"
 TOOLKIT_PACKAGES = (
@@ -34,9 +43,12 @@ TOOLKIT_PACKAGES = (
     "libnvidia-container1",
 )
 DRIVER_PACKAGE = re.compile(
-    r"^(nvidia-|libnvidia-|linux-(modules|objects|signatures)-nvidia-|cuda-drivers|xserver-xorg-video-nvidia)"
+    r"^(nvidia-|libnvidia-|nvlsm$|libcuda1$|linux-(modules|objects|signatures)-nvidia-|cuda-drivers|kmod-nvidia"
+    r"|dkms-nvidia|firmware-nvidia-|xserver-xorg-video-nvidia)"
 )
 DOCKER_PACKAGE = re.compile(r"^(docker[.-].*|containerd(\.io)?|runc|podman-docker|apparmor)$")
+# The keys that DKMS signs with: its own, and Ubuntu's.
+SIGNING_KEYS = ("/lib/dkms/mok.pub", "/lib/shim-signed/mok/MOK.der")
 LISTENING = "0A"
 
 
@@ -97,6 +109,15 @@ def read(path):
         return None
 
 
+def read_bytes(path):
+    """Return a file's content, or None."""
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError:
+        return None
+
+
 class UnreadableRecordError(Exception):
     """A record is there but cannot be used; the message says why and what to do."""
 
@@ -111,6 +132,10 @@ class Host:
         proc_root="/proc",
         etc_root="/etc",
         usr_root="/usr",
+        var_root="/var",
+        boot_root="/boot",
+        modules_root="/lib/modules",
+        run_root="/run",
         state_dir="/var/lib/ollama-fleet",
         docker_socket="/var/run/docker.sock",
         ollama_url="http://127.0.0.1:11434",
@@ -120,6 +145,7 @@ class Host:
         fetch_from_socket=fetch_from_socket,
     ):
         self.sys_root, self.proc_root, self.etc_root, self.usr_root = sys_root, proc_root, etc_root, usr_root
+        self.var_root, self.boot_root, self.modules_root, self.run_root = var_root, boot_root, modules_root, run_root
         self.state_dir = state_dir
         self.docker_socket = docker_socket
         self.ollama_url = ollama_url
@@ -149,8 +175,20 @@ class Host:
 
     def package(self, name):
         """The version of an installed package, or None."""
-        package = self.packages.get(name)
+        package = self.all_packages.get(name)
         return package["version"] if package and package["installed"] else None
+
+    def held(self, name):
+        """Whether a package is kept at its version (dpkg's hold, dnf's versionlock)."""
+        return bool(self.all_packages.get(name, {}).get("held"))
+
+    def members(self, group):
+        """The users whom /etc/group puts into a group, or None where there is no such group."""
+        for line in (read(self.etc_root + "/group") or "").splitlines():
+            name, *_rest, users = line.split(":")
+            if name == group:
+                return [user for user in users.split(",") if user]
+        return None
 
     def services(self, units):
         """{unit: {active, enabled} or None where there is no such unit}. Asks systemd once for all that are new."""
@@ -238,6 +276,20 @@ class Host:
         return None
 
     @functools.cached_property
+    def mok_enrolled(self):
+        """Whether the firmware trusts a key that modules are signed with here; None where nothing tells."""
+        efi = self.sys_root + "/firmware/efi"
+        lists = [*glob.glob(efi + "/mok-variables/MokListRT"), *glob.glob(efi + "/efivars/MokListRT-*")]
+        trusted = b"".join(content for content in map(read_bytes, lists) if content)
+        keys = [read_bytes(self.var_root + path) for path in SIGNING_KEYS]
+        # The list holds whole certificates, each as the key's file has it.
+        return any(key in trusted for key in keys if key) if trusted else None
+
+    @functools.cached_property
+    def kernels(self):
+        return kernel_modules.kernels(self.boot_root, self.modules_root, self.kernel, self.run)
+
+    @functools.cached_property
     def wsl(self):
         return "microsoft" in self.kernel.lower()
 
@@ -282,58 +334,103 @@ class Host:
     # ------------------------------------------------------------ NVIDIA
 
     @functools.cached_property
+    def _pci(self):
+        """(address, vendor, device id, class, path) of each function on the PCI bus, by address."""
+        return [
+            (os.path.basename(path), *(read(f"{path}/{name}") or "" for name in ("vendor", "device", "class")), path)
+            for path in sorted(glob.glob(self.sys_root + "/bus/pci/devices/*"))
+        ]
+
+    @functools.cached_property
     def _nvidia_devices(self):
         """(address, device id, class, path) of each NVIDIA function on the PCI bus, by address."""
-        found = []
-        for path in sorted(glob.glob(self.sys_root + "/bus/pci/devices/*")):
-            if read(path + "/vendor") == NVIDIA:
-                found.append((os.path.basename(path), read(path + "/device") or "", read(path + "/class") or "", path))
-        return found
+        return [(address, *rest) for address, vendor, *rest in self._pci if vendor == NVIDIA]
 
     @functools.cached_property
     def gpus(self):
-        result = []
-        for address, device_id, device_class, path in self._nvidia_devices:
-            if not device_class.startswith(GPU_CLASSES):
-                continue
-            information = read(f"{self.proc_root}/driver/nvidia/gpus/{address}/information") or ""
-            model = re.search(r"^Model:\s*(.+?)\s*$", information, re.MULTILINE)
-            driver = path + "/driver"
-            result.append(
-                {
-                    "pci_address": address,
-                    "vendor_id": NVIDIA[2:],
-                    "device_id": device_id[2:],
-                    "architecture": nvidia_pci.architecture(int(device_id, 16)),
-                    "name": model.group(1) if model else None,
-                    "driver_in_use": os.path.basename(os.readlink(driver)) if os.path.islink(driver) else None,
-                }
-            )
-        return result
+        measured = gpu_state.from_smi(self.run(gpu_state.QUERY)) if self._loaded_driver else {}
+        return [
+            self._gpu(address, device_id, path, measured)
+            for address, device_id, device_class, path in self._nvidia_devices
+            if device_class.startswith(GPU_CLASSES)
+        ]
+
+    def _gpu(self, address, device_id, path, measured):
+        driver = os.path.basename(os.readlink(path + "/driver")) if os.path.islink(path + "/driver") else None
+        folder = f"{self.proc_root}/driver/nvidia/gpus"
+        # The driver gives up a card that no longer answers.
+        given_up = driver == "nvidia" and os.path.isdir(folder) and not os.path.isdir(f"{folder}/{address}")
+        return {
+            "pci_address": address,
+            "vendor_id": NVIDIA[2:],
+            "device_id": device_id[2:],
+            "architecture": nvidia_pci.architecture(int(device_id, 16)),
+            **gpu_state.information(read(f"{folder}/{address}/information")),
+            "driver_in_use": driver,
+            "state": "lost" if given_up or not gpu_state.answers(path + "/config") else "ok",
+            **measured.get(address, {"memory_bytes": None, "mig": None}),
+        }
 
     @functools.cached_property
     def nvswitches(self):
         return [address for address, _id, name, _path in self._nvidia_devices if name.startswith(NVSWITCH_CLASS)]
 
     @functools.cached_property
-    def driver(self):
+    def nvswitch_bridges(self):
+        """Looked for beside Blackwell's server cards only: vital product data are slow to read."""
+        if not any(
+            name.startswith("0x0302") and is_blackwell(device) for _at, device, name, _path in self._nvidia_devices
+        ):
+            return []
+        return [
+            address
+            for address, vendor, _id, name, path in self._pci
+            if vendor == MELLANOX and name.startswith("0x02") and gpu_state.is_switch_bridge(path + "/vpd")
+        ]
+
+    @functools.cached_property
+    def _loaded_driver(self):
         text = read(self.proc_root + "/driver/nvidia/version") or ""
         in_proc = re.search(r"Module\b.*?\s(\d+\.[\d.]+)\s", text)
-        loaded = read(self.sys_root + "/module/nvidia/version") or (in_proc.group(1) if in_proc else None)
-        names = ("nvidia", "nvidia-current")
-        on_disk = self.run(["modinfo", "-F", "version", "-k", self.kernel, names[0]])
-        on_disk = on_disk or self.run(["modinfo", "-F", "version", "-k", self.kernel, names[1]])
+        return read(self.sys_root + "/module/nvidia/version") or (in_proc.group(1) if in_proc else None)
+
+    @functools.cached_property
+    def driver(self):
+        running = next((kernel for kernel in self.kernels if kernel["running"]), {"module": None})
+        opened = "Open Kernel Module" in (read(self.proc_root + "/driver/nvidia/version") or "")
+        loaded = self._loaded_driver
         return {
             "loaded": loaded,
-            "flavor": None if loaded is None else "open" if "Open Kernel Module" in text else "proprietary",
-            "on_disk": on_disk.strip() if on_disk else None,
+            "flavor": None if loaded is None else "open" if opened else "proprietary",
+            "on_disk": running["module"]["version"] if running["module"] else None,
             "user_space": self._user_space_driver(),
+            "nouveau": os.path.isdir(self.sys_root + "/module/nouveau"),
+            "nouveau_blocked": self._blocks("nouveau"),
+            "processes": self._gpu_processes() if loaded else [],
             "packages": {
                 name: package
-                for name, package in self.packages.items()
+                for name, package in self.all_packages.items()
                 if DRIVER_PACKAGE.match(name) and name not in TOOLKIT_PACKAGES
             },
         }
+
+    def _blocks(self, module):
+        folders = (self.etc_root + "/modprobe.d", self.run_root + "/modprobe.d", self.usr_root + "/lib/modprobe.d")
+        wanted = re.compile(
+            rf"^\s*(blacklist\s+{module}\s*$|install\s+{module}\s+/(usr/)?bin/(true|false))", re.MULTILINE
+        )
+        return any(wanted.search(read(path) or "") for folder in folders for path in glob.glob(folder + "/*.conf"))
+
+    def _gpu_processes(self):
+        """Who computes on a GPU: pid, name, and the container's name where it runs in one."""
+        names = {item["id"]: item["name"] for item in self.docker["containers"]}
+        found = []
+        for pid in sorted(self._device_holders):
+            name = read(f"{self.proc_root}/{pid}/comm")
+            if name and not name.startswith(gpu_state.OWN_PROCESSES):
+                container = gpu_state.container_id(read(f"{self.proc_root}/{pid}/cgroup"))
+                found.append({"pid": pid, "name": name, "container": names.get(container, container)})
+        return found
 
     def _user_space_driver(self):
         """The version of the NVML that programs load, from its file's name: needs neither a GPU nor nvidia-smi."""
@@ -347,19 +444,42 @@ class Host:
 
     @functools.cached_property
     def toolkit(self):
-        return {"packages": {name: self.packages[name] for name in TOOLKIT_PACKAGES if name in self.packages}}
+        folders = (self.etc_root + "/cdi", self.run_root + "/cdi")
+        packages = {name: self.all_packages[name] for name in TOOLKIT_PACKAGES if name in self.all_packages}
+        present = os.path.exists(self.usr_root + "/bin/nvidia-ctk")
+        said = re.search(r"version\s+(\d\S*)", (self.run(["nvidia-ctk", "--version"]) if present else None) or "")
+        return {
+            "packages": packages,
+            "version": said.group(1) if said else None,
+            "cdi_devices": cdi_specs.devices(folders, read),
+        }
 
     # ------------------------------------------------------------ software
 
     @functools.cached_property
+    def _package_state(self):
+        """(packages by name, names that are half installed) of everything on the host."""
+        if self.os["family"] == "redhat":
+            locks = read(self.etc_root + "/dnf/plugins/versionlock.list") or ""
+            return package_state.from_rpm(self.run(package_state.RPM) or "", locks)
+        return package_state.from_dpkg(self.run(package_state.DPKG) or "")
+
+    @property
+    def all_packages(self):
+        """{name: {version, installed, held}} of all that has at least a configuration left."""
+        return self._package_state[0]
+
+    @functools.cached_property
     def packages(self):
-        """{name: {version, installed, held}} of all that dpkg knows with at least a configuration left."""
-        output = self.run(["dpkg-query", "--show", "--showformat", "${Package}\t${Version}\t${db:Status-Abbrev}\n"])
-        result = {}
-        for line in (output or "").splitlines():
-            name, version, status = line.split("\t")
-            result[name] = {"version": version, "installed": status[1:2] == "i", "held": status[:1] == "h"}
-        return result
+        return {
+            "manager": {"debian": "apt", "redhat": "dnf"}.get(self.os["family"], ""),
+            "broken": self._package_state[1],
+            "held": sorted(name for name, package in self.all_packages.items() if package["held"]),
+        }
+
+    @functools.cached_property
+    def repositories(self):
+        return package_sources.repositories(self.etc_root, read)
 
     @functools.cached_property
     def docker(self):
@@ -367,21 +487,35 @@ class Host:
         listed = self.fetch_from_socket(self.docker_socket, "/containers/json?all=1") if version else None
         present = shutil.which("docker", path="/usr/bin:/usr/local/bin:/snap/bin") is not None
         compose = self.run(["docker", "compose", "version", "--short"]) if present else None
+        information = (self.fetch_from_socket(self.docker_socket, "/info") if version else None) or {}
         return {
             "present": present,
             "version": version["Version"] if version else None,
             "compose": compose.strip().lstrip("v") if compose else None,
             "snap": os.path.exists("/snap/bin/docker") or os.path.isdir("/var/snap/docker"),
-            "packages": {name: value for name, value in self.packages.items() if DOCKER_PACKAGE.match(name)},
+            "cgroup_driver": information.get("CgroupDriver"),
+            "runtimes": sorted(information.get("Runtimes") or {}),
+            # An engine that knows CDI and has it off names no folders.
+            "cdi": bool(information.get("CDISpecDirs")),
+            "cdi_spec_dirs": information.get("CDISpecDirs") or [],
+            "packages": {name: value for name, value in self.all_packages.items() if DOCKER_PACKAGE.match(name)},
             "containers": [self._container(item) for item in listed or []],
         }
 
-    @staticmethod
-    def _container(item):
+    def _container(self, item):
         labels = item.get("Labels") or {}
         health = re.search(r"\((?:health: )?(\w+)\)", item.get("Status", ""))
         published = [port for port in item.get("Ports") or [] if port.get("PublicPort")]
+        # One more question for each, so only where a container could have a GPU at all.
+        asked = self._nvidia_devices or self.wsl_gpu
+        settings = (
+            self.fetch_from_socket(self.docker_socket, f"/containers/{item['Id']}/json") if asked else None
+        ) or {}
+        host_config = settings.get("HostConfig") or {}
         return {
+            "id": item["Id"],
+            "gpu": wants_gpu(host_config),
+            "restart": (host_config.get("RestartPolicy") or {}).get("Name"),
             "name": item["Names"][0].lstrip("/") if item.get("Names") else item["Id"],
             "image": item["Image"],
             "image_id": item["ImageID"],
@@ -417,24 +551,33 @@ class Host:
                 listening.append(
                     {"address": readable(address), "port": int(port, 16), "protocol": table, "inode": fields[9]}
                 )
-        owners = self._socket_owners({item["inode"] for item in listening})
         for item in listening:
-            item["pid"], item["process"] = owners.get(item.pop("inode"), (None, None))
+            pid = self._sockets.get(item.pop("inode"))
+            item["pid"], item["process"] = pid, read(f"{self.proc_root}/{pid}/comm") if pid else None
         return sorted(listening, key=lambda item: (item["port"], item["protocol"], item["address"]))
 
-    def _socket_owners(self, inodes):
-        """{inode: (pid, name of the process)} of the sockets that a process we may look at holds."""
-        owners = {}
+    @functools.cached_property
+    def _open_files(self):
+        """(pid, target) of each open socket and NVIDIA device of the processes that we may look at."""
+        found = []
         for folder in glob.glob(self.proc_root + "/[0-9]*/fd"):
+            pid = int(os.path.basename(os.path.dirname(folder)))
             try:
                 targets = [os.readlink(os.path.join(folder, name)) for name in os.listdir(folder)]
             except OSError:
                 continue  # the process has ended, or is not ours to look at
-            for target in targets:
-                if target.startswith("socket:[") and target[8:-1] in inodes:
-                    process = os.path.dirname(folder)
-                    owners[target[8:-1]] = (int(os.path.basename(process)), read(process + "/comm"))
-        return owners
+            found += [(pid, target) for target in targets if target.startswith(("socket:[", "/dev/nvidia"))]
+        return found
+
+    @property
+    def _sockets(self):
+        """{inode: pid of the process that holds the socket}."""
+        return {target[8:-1]: pid for pid, target in self._open_files if target.startswith("socket:[")}
+
+    @property
+    def _device_holders(self):
+        """The processes that have an NVIDIA device open."""
+        return {pid for pid, target in self._open_files if gpu_state.DEVICE.match(target)}
 
     # ------------------------------------------------------------ what was applied
 
@@ -478,10 +621,26 @@ class Host:
     def everything(self):
         """The whole observation, as host_info documents it."""
         names = (
-            "os kernel systemd secure_boot wsl wsl_gpu gpus nvswitches driver toolkit docker ollama ports disk memory"
-            " cpus records"
+            "os kernel kernels systemd secure_boot mok_enrolled wsl wsl_gpu gpus nvswitches nvswitch_bridges driver"
+            " toolkit docker ollama packages repositories ports disk memory cpus records"
         )
         return {name: getattr(self, name) for name in names.split()}
+
+
+def is_blackwell(device_id):
+    return nvidia_pci.architecture(int(device_id, 16)) == "blackwell"
+
+
+def wants_gpu(host_config):
+    """Whether a container asks for an NVIDIA GPU: as Docker's --gpus and CDI do, by runtime, or device by device."""
+    requests = host_config.get("DeviceRequests") or []
+    named = [name for request in requests for name in request.get("DeviceIDs") or []]
+    return bool(
+        any(request.get("Driver") in ("", "nvidia", None) for request in requests)
+        or any(name.startswith("nvidia.com/") for name in named)
+        or host_config.get("Runtime") == "nvidia"
+        or any(device.get("PathOnHost", "").startswith("/dev/nvidia") for device in host_config.get("Devices") or [])
+    )
 
 
 def readable(address):

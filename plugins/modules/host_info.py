@@ -10,7 +10,7 @@ short_description: Observe a host, once, for every role and plan
 description:
   - Reads all that the roles of this collection need to know about a host, in one run, and changes nothing.
   - GPUs are found by their PCI ids, so no driver is needed. Their architecture comes from a table; an id that the table
-    lacks is C(unknown).
+    lacks is C(unknown). What only a driver knows (memory, MIG) is asked of C(nvidia-smi) once, where one is loaded.
   - Every record that M(ollama_fleet.stack.record) left is compared with the host as it is now.
   - The result is the fact C(ansible_facts['ollama_fleet']).
 options:
@@ -23,13 +23,29 @@ options:
     type: path
     default: /proc
   etc_root:
-    description: Where to read C(os-release).
+    description: Where to read C(os-release), package sources, groups, C(modprobe.d) and CDI specifications.
     type: path
     default: /etc
   usr_root:
-    description: Where to look for os-release and for the libraries that Windows lends.
+    description: Where to look for os-release, for the libraries that Windows lends, and for the container toolkit.
     type: path
     default: /usr
+  var_root:
+    description: Where to look for the keys that kernel modules are signed with.
+    type: path
+    default: /var
+  boot_root:
+    description: Where to look for kernels.
+    type: path
+    default: /boot
+  modules_root:
+    description: Where to look for the modules of kernels.
+    type: path
+    default: /lib/modules
+  run_root:
+    description: Where to look for what programs wrote since the last boot (CDI specifications).
+    type: path
+    default: /run
   state_dir:
     description: Folder of the records.
     type: path
@@ -60,8 +76,8 @@ attributes:
     support: full
 notes:
   - Run it with become. Without it records cannot be read, and the processes behind open ports stay unnamed.
-  - C(modinfo), C(ldconfig), C(dpkg-query), C(systemctl) and C(docker) always ask the running host,
-    whatever the roots are.
+  - C(nvidia-smi), C(nvidia-ctk), C(ldconfig), C(dpkg-query), C(rpm), C(systemctl) and C(docker) always ask the running
+    host, whatever the roots are. None may take longer than five seconds.
 author:
   - The ollama-fleet authors
 """
@@ -88,76 +104,530 @@ ansible_facts:
       contains:
         os:
           description: >-
-            From os-release: id, version_id, codename, name, family (C(debian), C(redhat) or empty), and architecture
-            as the kernel names it (C(x86_64), C(aarch64)).
+            From os-release.
           type: dict
+          contains:
+            id:
+              description: >-
+                C(ubuntu), C(debian), C(rhel), ...
+              type: str
+            version_id:
+              description: >-
+                Such as C(24.04).
+              type: str
+            codename:
+              description: >-
+                Such as C(noble); empty where there is none.
+              type: str
+            name:
+              description: >-
+                As people call it.
+              type: str
+            family:
+              description: >-
+                C(debian), C(redhat) or empty: how packages come.
+              type: str
+            architecture:
+              description: >-
+                As the kernel names it (C(x86_64), C(aarch64)).
+              type: str
         kernel:
-          description: Release of the running kernel.
+          description: >-
+            Release of the running kernel.
           type: str
+        kernels:
+          description: >-
+            Kernels that can boot, by name, and the running one, which a container or WSL has no image of.
+          type: list
+          elements: dict
+          contains:
+            release:
+              description: >-
+                The kernel's release.
+              type: str
+            running:
+              description: >-
+                Whether it is the running one.
+              type: bool
+            headers:
+              description: >-
+                Whether its headers are there, so that modules can be built for it.
+              type: bool
+            module:
+              description: >-
+                The NVIDIA module that it would load; null where it has none.
+              type: dict
+              contains:
+                version:
+                  description: >-
+                    The driver's version.
+                  type: str
+                flavor:
+                  description: >-
+                    C(open) or C(proprietary), by its licence.
+                  type: str
+                path:
+                  description: >-
+                    Its file.
+                  type: str
         systemd:
-          description: Whether process 1 is systemd.
+          description: >-
+            Whether process 1 is systemd.
           type: bool
         secure_boot:
-          description: Whether Secure Boot is on. None on a machine without UEFI.
+          description: >-
+            Whether Secure Boot is on; null on a machine without UEFI.
+          type: bool
+        mok_enrolled:
+          description: >-
+            Whether the firmware trusts a key that DKMS signs with here; null where nothing tells.
           type: bool
         wsl:
-          description: Whether this is the Windows Subsystem for Linux.
+          description: >-
+            Whether this is the Windows Subsystem for Linux.
           type: bool
         wsl_gpu:
-          description: Whether Windows lends the subsystem an NVIDIA GPU.
+          description: >-
+            Whether Windows lends the subsystem an NVIDIA GPU.
           type: bool
         gpus:
           description: >-
-            NVIDIA GPUs on the PCI bus, by address: pci_address, vendor_id and device_id (hexadecimal), architecture
-            (C(hopper), ..., C(unknown)), name (None until the driver is loaded), driver_in_use (C(nvidia),
-            C(vfio-pci), ... or None).
+            NVIDIA GPUs on the PCI bus, by address.
           type: list
           elements: dict
+          contains:
+            pci_address:
+              description: >-
+                Such as C(0000:01:00.0).
+              type: str
+            vendor_id:
+              description: >-
+                Hexadecimal, four digits.
+              type: str
+            device_id:
+              description: >-
+                Hexadecimal, four digits.
+              type: str
+            architecture:
+              description: >-
+                C(hopper), ..., or C(unknown) for an id that the table lacks.
+              type: str
+            name:
+              description: >-
+                As the driver calls it; null until one is loaded.
+              type: str
+            uuid:
+              description: >-
+                As CUDA and Ollama name it (C(GPU-...)); null until a driver is loaded.
+              type: str
+            driver_in_use:
+              description: >-
+                C(nvidia), C(nouveau), C(vfio-pci), ...; null when nothing holds the card.
+              type: str
+            state:
+              description: >-
+                C(ok), or C(lost): the card is listed, but has fallen off the bus, or the driver gave it up.
+              type: str
+            memory_bytes:
+              description: >-
+                Memory of the card in bytes; null until a driver is loaded.
+              type: int
+            mig:
+              description: >-
+                Whether it is divided into instances (MIG); null for a card that cannot be, or until a driver is
+                loaded.
+              type: bool
         nvswitches:
-          description: PCI addresses of NVSwitches.
+          description: >-
+            PCI addresses of NVSwitches.
+          type: list
+          elements: str
+        nvswitch_bridges:
+          description: >-
+            PCI addresses of the ConnectX functions through which NVSwitches of Blackwell servers are managed.
           type: list
           elements: str
         driver:
           description: >-
-            NVIDIA's driver by version: loaded (with flavor C(open) or C(proprietary)), on_disk for the running kernel,
-            user_space (NVML's library), each None when there is none; and packages by name, each with version,
-            installed, held.
+            NVIDIA's driver.
           type: dict
+          contains:
+            loaded:
+              description: >-
+                Version of the loaded module; null when none is.
+              type: str
+            flavor:
+              description: >-
+                C(open) or C(proprietary): the loaded module's; null when none is.
+              type: str
+            on_disk:
+              description: >-
+                Version of the module on disk for the running kernel; null when it has none.
+              type: str
+            user_space:
+              description: >-
+                Version of the libraries (NVML's); null when there are none.
+              type: str
+            nouveau:
+              description: >-
+                Whether nouveau is loaded.
+              type: bool
+            nouveau_blocked:
+              description: >-
+                Whether a file in modprobe.d keeps nouveau from being loaded.
+              type: bool
+            processes:
+              description: >-
+                Processes that have a GPU open, NVIDIA's own services left out.
+              type: list
+              elements: dict
+              contains:
+                pid:
+                  description: >-
+                    Its number.
+                  type: int
+                name:
+                  description: >-
+                    Its short name.
+                  type: str
+                container:
+                  description: >-
+                    Name of its container, else the id; null outside of containers.
+                  type: str
+            packages:
+              description: >-
+                Its packages, by name.
+              type: dict
+              contains:
+                version:
+                  description: >-
+                    Version as the package manager writes it.
+                  type: str
+                installed:
+                  description: >-
+                    Whether it is installed whole.
+                  type: bool
+                held:
+                  description: >-
+                    Whether it is kept at this version (dpkg's hold, dnf's versionlock).
+                  type: bool
         toolkit:
-          description: The packages of NVIDIA's container toolkit by name, each with version, installed, held.
+          description: >-
+            NVIDIA's container toolkit.
           type: dict
+          contains:
+            packages:
+              description: >-
+                Its packages, by name.
+              type: dict
+              contains:
+                version:
+                  description: >-
+                    Version as the package manager writes it.
+                  type: str
+                installed:
+                  description: >-
+                    Whether it is installed whole.
+                  type: bool
+                held:
+                  description: >-
+                    Whether it is kept at this version (dpkg's hold, dnf's versionlock).
+                  type: bool
+            version:
+              description: >-
+                Version of C(nvidia-ctk); null when it is not there.
+              type: str
+            cdi_devices:
+              description: >-
+                Names of all devices that CDI specifications on the host offer (C(nvidia.com/gpu=0)).
+              type: list
+              elements: str
         docker:
           description: >-
-            present (a client is installed), version (None when the engine does not answer), compose (version of the
-            plug-in), snap (whether snap's Docker is there), packages, and containers: name, image, image_id,
-            state, health, project_dir and config_hash (of Compose), published ports with address and port.
+            Docker.
           type: dict
+          contains:
+            present:
+              description: >-
+                Whether a client is installed.
+              type: bool
+            version:
+              description: >-
+                The engine's; null when it does not answer.
+              type: str
+            compose:
+              description: >-
+                Version of the plug-in; null when it is not there.
+              type: str
+            snap:
+              description: >-
+                Whether snap's Docker is there.
+              type: bool
+            cgroup_driver:
+              description: >-
+                C(systemd) or C(cgroupfs); null when the engine does not answer.
+              type: str
+            runtimes:
+              description: >-
+                Names of its runtimes.
+              type: list
+              elements: str
+            cdi:
+              description: >-
+                Whether the engine hands out devices by CDI.
+              type: bool
+            cdi_spec_dirs:
+              description: >-
+                Folders in which the engine looks for CDI specifications.
+              type: list
+              elements: str
+            packages:
+              description: >-
+                Packages of engines and clients, by name.
+              type: dict
+              contains:
+                version:
+                  description: >-
+                    Version as the package manager writes it.
+                  type: str
+                installed:
+                  description: >-
+                    Whether it is installed whole.
+                  type: bool
+                held:
+                  description: >-
+                    Whether it is kept at this version (dpkg's hold, dnf's versionlock).
+                  type: bool
+            containers:
+              description: >-
+                All containers.
+              type: list
+              elements: dict
+              contains:
+                id:
+                  description: >-
+                    Its id.
+                  type: str
+                name:
+                  description: >-
+                    Its name.
+                  type: str
+                image:
+                  description: >-
+                    The image as it was asked for.
+                  type: str
+                image_id:
+                  description: >-
+                    Digest of the image.
+                  type: str
+                state:
+                  description: >-
+                    C(running), C(exited), ...
+                  type: str
+                health:
+                  description: >-
+                    C(healthy), C(starting), C(unhealthy); null without a health check.
+                  type: str
+                gpu:
+                  description: >-
+                    Whether it asks for an NVIDIA GPU; false on a host without one.
+                  type: bool
+                restart:
+                  description: >-
+                    Restart policy; null on a host without an NVIDIA GPU.
+                  type: str
+                project_dir:
+                  description: >-
+                    Folder of its Compose project; null without one.
+                  type: str
+                config_hash:
+                  description: >-
+                    Compose's digest of its settings; null without.
+                  type: str
+                ports:
+                  description: >-
+                    Published ports.
+                  type: list
+                  elements: dict
+                  contains:
+                    address:
+                      description: >-
+                        Address on the host.
+                      type: str
+                    port:
+                      description: >-
+                        Port on the host.
+                      type: int
         ollama:
           description: >-
-            Whether it is reachable at ollama_url, its version, its models with name, digest and size in bytes.
+            What answers at ollama_url.
           type: dict
-        ports:
-          description: Listening TCP sockets by address, port, protocol (C(tcp) or C(tcp6)), pid and process.
+          contains:
+            reachable:
+              description: >-
+                Whether Ollama answers.
+              type: bool
+            version:
+              description: >-
+                Its version; null when it does not answer.
+              type: str
+            models:
+              description: >-
+                Its models.
+              type: list
+              elements: dict
+              contains:
+                name:
+                  description: >-
+                    Name with tag.
+                  type: str
+                digest:
+                  description: >-
+                    SHA-256 of the manifest.
+                  type: str
+                size:
+                  description: >-
+                    Bytes.
+                  type: int
+        packages:
+          description: >-
+            The package manager's own state.
+          type: dict
+          contains:
+            manager:
+              description: >-
+                C(apt), C(dnf) or empty.
+              type: str
+            broken:
+              description: >-
+                Names of packages that are half installed.
+              type: list
+              elements: str
+            held:
+              description: >-
+                Names of packages that are kept at their version.
+              type: list
+              elements: str
+        repositories:
+          description: >-
+            Enabled package sources.
           type: list
           elements: dict
+          contains:
+            file:
+              description: >-
+                The file that names it.
+              type: str
+            uris:
+              description: >-
+                Addresses, without credentials.
+              type: list
+              elements: str
+            suites:
+              description: >-
+                Suites; of dnf the repository's id.
+              type: list
+              elements: str
+            components:
+              description: >-
+                Components; none of dnf.
+              type: list
+              elements: str
+            signed_by:
+              description: >-
+                Path or address of the key, C(embedded), or empty.
+              type: str
+        ports:
+          description: >-
+            Listening TCP sockets.
+          type: list
+          elements: dict
+          contains:
+            address:
+              description: >-
+                Address.
+              type: str
+            port:
+              description: >-
+                Port.
+              type: int
+            protocol:
+              description: >-
+                C(tcp) or C(tcp6).
+              type: str
+            pid:
+              description: >-
+                Process that holds it; null when it cannot be seen.
+              type: int
+            process:
+              description: >-
+                That process's short name; null when it cannot be seen.
+              type: str
         disk:
           description: >-
-            For each of disk_paths, path, and of its file system mount_point, free_bytes (for ordinary users) and
-            total_bytes.
+            Of each of disk_paths, its file system.
           type: list
           elements: dict
+          contains:
+            path:
+              description: >-
+                As it was asked for.
+              type: str
+            mount_point:
+              description: >-
+                Where its file system is mounted.
+              type: str
+            free_bytes:
+              description: >-
+                Bytes that ordinary users can still write.
+              type: int
+            total_bytes:
+              description: >-
+                Size in bytes.
+              type: int
         memory:
-          description: total_bytes and available_bytes.
+          description: >-
+            Main memory.
           type: dict
+          contains:
+            total_bytes:
+              description: >-
+                Bytes.
+              type: int
+            available_bytes:
+              description: >-
+                Bytes that programs could still take.
+              type: int
         cpus:
-          description: Logical processors.
+          description: >-
+            Logical processors.
           type: int
         records:
           description: >-
-            By role: complete (its last run reached its end), inputs (SHA-256 by variable), role_digest, keep (what the
-            role wants to find again), and drift (a sentence for each managed thing that is no longer as the role
-            left it).
+            What roles recorded, by role.
           type: dict
+          contains:
+            complete:
+              description: >-
+                Whether the role's last run reached its end.
+              type: bool
+            inputs:
+              description: >-
+                SHA-256 by variable.
+              type: dict
+            role_digest:
+              description: >-
+                SHA-256 of the role's files.
+              type: str
+            keep:
+              description: >-
+                What the role wants to find again.
+              type: dict
+            drift:
+              description: >-
+                A sentence for each managed thing that is no longer as the role left it.
+              type: list
+              elements: str
 """
 
 from ansible.module_utils.basic import AnsibleModule
@@ -168,6 +638,10 @@ ARGUMENTS = {
     "proc_root": {"type": "path", "default": "/proc"},
     "etc_root": {"type": "path", "default": "/etc"},
     "usr_root": {"type": "path", "default": "/usr"},
+    "var_root": {"type": "path", "default": "/var"},
+    "boot_root": {"type": "path", "default": "/boot"},
+    "modules_root": {"type": "path", "default": "/lib/modules"},
+    "run_root": {"type": "path", "default": "/run"},
     "state_dir": {"type": "path", "default": "/var/lib/ollama-fleet"},
     "docker_socket": {"type": "path", "default": "/var/run/docker.sock"},
     "ollama_url": {"type": "str", "default": "http://127.0.0.1:11434"},

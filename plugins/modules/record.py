@@ -41,6 +41,15 @@ options:
         type: list
         elements: str
         default: []
+      holds:
+        description: Names of packages that must be held at their version (dpkg's hold, dnf's versionlock).
+        type: list
+        elements: str
+        default: []
+      members:
+        description: Users who must be in a group, by group.
+        type: dict
+        default: {}
       services:
         description: Units of systemd, checked by whether they run and start at boot.
         type: list
@@ -146,6 +155,8 @@ MODEL = {
 MANAGES = {
     "files": {"type": "list", "elements": "path", "default": []},
     "packages": {"type": "list", "elements": "str", "default": []},
+    "holds": {"type": "list", "elements": "str", "default": []},
+    "members": {"type": "dict", "default": {}},
     "services": {"type": "list", "elements": "str", "default": []},
     "containers": {"type": "list", "elements": "str", "default": []},
     "models": {"type": "list", "elements": "dict", "options": MODEL, "default": []},

@@ -28,7 +28,7 @@ class HostTree:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        for name in ("sys", "proc", "etc", "usr", "state"):
+        for name in ("sys", "proc", "etc", "usr", "var", "boot", "modules", "run", "state"):
             (root / name).mkdir(parents=True)
         self.programs = Programs()
         self.docker: dict[str, Any] = {}
@@ -56,6 +56,14 @@ class HostTree:
             (self.root / folder / "driver").symlink_to(f"../../drivers/{driver}")
         return self
 
+    def kernel(self, release: str, module: str = "", headers: bool = False) -> HostTree:
+        """A kernel that can boot. module: its NVIDIA module's path below the kernel's folder."""
+        self.write(f"boot/vmlinuz-{release}", "")
+        self.write(f"modules/{release}/modules.dep", f"kernel/fs/ext4/ext4.ko: kernel/lib/crc16.ko\n{module}:\n")
+        if headers:
+            (self.root / "modules" / release / "build").mkdir()
+        return self
+
     def recording(self, name: str) -> HostTree:
         """Lay out what was recorded on a real machine, where the machine had it."""
         folder = RECORDINGS / name
@@ -74,10 +82,8 @@ class HostTree:
 
     def observe(self, **options: Any) -> Host:
         return Host(
-            sys_root=str(self.root / "sys"),
-            proc_root=str(self.root / "proc"),
-            etc_root=str(self.root / "etc"),
-            usr_root=str(self.root / "usr"),
+            **{f"{name}_root": str(self.root / name) for name in ("sys", "proc", "etc", "usr", "var", "boot", "run")},
+            modules_root=str(self.root / "modules"),
             state_dir=str(self.root / "state"),
             run=self.programs,
             fetch=self.web.get,

@@ -34,7 +34,11 @@ def test_recorded_h100_is_recognised(tree: HostTree) -> None:
             "device_id": "2330",
             "architecture": "hopper",
             "name": "NVIDIA H100 80GB HBM3",
+            "uuid": "GPU-25feab43-6559-516e-dc52-02d4dba66135",
             "driver_in_use": "nvidia",
+            "state": "ok",
+            "memory_bytes": None,
+            "mig": None,
         }
     ]
     assert host.driver["loaded"] == "580.159.04"
@@ -97,7 +101,8 @@ def test_three_driver_versions_are_told_apart(tree: HostTree) -> None:
     tree.write("usr/local/nvidia/lib64/libnvidia-ml.so.575.57.08", "")
     library.symlink_to("libnvidia-ml.so.575.57.08")
     cache = f"2 libs found in cache\n\tlibnvidia-ml.so.1 (libc6,x86-64) => {library}\n"
-    tree.programs = Programs(modinfo="580.173.02\n", ldconfig=cache)
+    tree.kernel(tree.observe().kernel, "updates/dkms/nvidia.ko.zst")
+    tree.programs = Programs(modinfo="license:  Dual MIT/GPL\nversion:  580.173.02\n", ldconfig=cache)
     driver = tree.observe().driver
     assert (driver["loaded"], driver["on_disk"], driver["user_space"]) == ("580.159.04", "580.173.02", "575.57.08")
 
@@ -134,6 +139,9 @@ def test_containers_come_with_image_state_health_and_published_ports(tree: HostT
     assert host.docker["version"] == "26.1.5"
     assert host.docker["containers"] == [
         {
+            "id": "abc",
+            "gpu": False,
+            "restart": None,
             "name": "ollama",
             "image": "ollama:1",
             "image_id": "sha256:aa",

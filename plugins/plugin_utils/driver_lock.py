@@ -8,6 +8,7 @@ which keeps runs and the hosts of one run apart.
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import tempfile
 from contextlib import contextmanager
@@ -67,6 +68,8 @@ def problem(path, why):
 def render(platforms):
     """Return the text of a lock file, the same for the same content."""
     content = {"schema": SCHEMA, "platforms": {name: ordered(platforms[name]) for name in sorted(platforms)}}
+    # Ansible's strings remember where they come from, which YAML does not take. JSON makes plain ones of them.
+    content = json.loads(json.dumps(content))
     return HEADER + yaml.safe_dump(content, sort_keys=False, default_flow_style=False, width=1000)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible.template import trust_as_template
 from ansible_collections.ollama_fleet.stack.plugins.module_utils.errors import FleetError
 from ansible_collections.ollama_fleet.stack.plugins.plugin_utils import driver_lock
 
@@ -43,6 +44,14 @@ def test_versions_that_look_like_numbers_stay_text(tmp_path: Path) -> None:
     path = tmp_path / "driver.lock.yml"
     locked_at(path, a={"version": "580.82", "packages": {"x": "580.10"}})
     assert driver_lock.read(path)["a"] == {"version": "580.82", "packages": {"x": "580.10"}}
+
+
+def test_strings_of_ansible_are_written_as_text(tmp_path: Path) -> None:
+    path = tmp_path / "driver.lock.yml"
+    marked = trust_as_template(A)
+    assert type(marked) is not str
+    locked_at(path, a={"version": marked, "packages": {marked: marked}})
+    assert driver_lock.read(path)["a"] == {"version": A, "packages": {A: A}}
 
 
 def test_a_file_that_says_the_same_in_other_words_is_not_rewritten(tmp_path: Path) -> None:

@@ -37,17 +37,18 @@ class AptChange:
         if update and not self.check_mode:
             self.source_problem = self.apt.refresh()
         others = text.companions(before, family)
-        to_do = [
+        missing = [name for name in extra if name not in before or not before[name].installed]
+        wrong = [
             name
             for name, version in family.packages.items()
             if name not in before or not before[name].installed or before[name].version != version
-        ] + [name for name in extra if name not in before or not before[name].installed]
-        if not to_do and not others:
+        ]
+        if not (wrong or missing or others):
             return self.result(before, self.held(before, family, hold))
         self.pin(family)
-        arguments = ["install", *self.wishes(family, extra, others)]
+        arguments = ["install", *self.wishes(family, missing, others)]
         steps = self.simulate(arguments, before, family)
-        text.check_install(steps, before, family, extra)
+        text.check_install(steps, before, family)
         if self.check_mode:
             return self.foretold(before, steps, family if hold else None)
         if self.source_problem:
@@ -111,8 +112,9 @@ class AptChange:
         code, out, err = self.apt.apt_get("--simulate", *ALLOWED, *arguments)
         if not code:
             return text.read_steps(out)
+        self.check_without_pins(arguments, before, family)
         broken = sorted(name for name, package in before.items() if package.broken)
-        what = f"driver {'/'.join(sorted(family.drivers))} is not installed, and nothing was changed"
+        what = text.not_installed(family)
         why = text.first_error(out, err)
         if broken:
             remedy = f"bring {text.named(broken)} in order: dpkg --configure -a; apt-get --fix-broken install"
@@ -128,6 +130,13 @@ class AptChange:
             why,
             "check that the versions are still in the package sources: apt-cache madison " + " ".join(family.packages),
         )
+
+    def check_without_pins(self, arguments, before, family):
+        """Raise FleetError when it is another driver, which a dependency asks for, that makes the change impossible."""
+        self.apt.preferences = ""
+        code, out, _err = self.apt.apt_get("--simulate", *ALLOWED, *arguments)
+        if not code:
+            text.check_drivers(text.read_steps(out), family)
 
     def change(self, arguments, steps, before, what, build_remedy):
         """Download everything, then change; what fails is undone."""

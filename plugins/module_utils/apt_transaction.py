@@ -8,7 +8,7 @@ import re
 from collections import namedtuple
 
 from ansible_collections.ollama_fleet.stack.plugins.module_utils import package_order
-from ansible_collections.ollama_fleet.stack.plugins.module_utils.driver_versions import driver_of
+from ansible_collections.ollama_fleet.stack.plugins.module_utils.driver_versions import ANY_DRIVER, driver_of
 from ansible_collections.ollama_fleet.stack.plugins.module_utils.errors import FleetError
 
 STEP = re.compile(r"^(Inst|Remv|Purg) (\S+)(?: \[([^\]\s]+)\])?(?: \((\S+)[^)]*\))?")
@@ -119,7 +119,9 @@ def preferences(family, existing):
     pinned = [
         f"Package: {name}\nPin: version {version}\nPin-Priority: {priority}\n" for name, version, priority in records
     ]
-    return "\n".join([*pinned, existing])
+    # Tools that fit any driver are free, also where the host's preferences block other drivers' versions.
+    free = f"Package: {' '.join(ANY_DRIVER)}\nPin: version *\nPin-Priority: 500\n"
+    return "\n".join([*pinned, free, existing])
 
 
 def companions(status, family):
@@ -148,18 +150,26 @@ def afterwards(status, steps):
     return found
 
 
-def check_install(steps, status, family, extra):
-    """Raise FleetError when the steps would do more than have the wanted driver."""
-    what = f"driver {'/'.join(sorted(family.drivers))} is not installed, and nothing was changed"
-    wanted = family.packages
+def not_installed(family):
+    return f"driver {'/'.join(sorted(family.drivers))} is not installed, and nothing was changed"
+
+
+def check_drivers(steps, family):
+    """Raise FleetError when the steps would bring another driver than the wanted one."""
     pulled = [step for step in steps if step.verb == "Inst" and family.is_other(step.name, step.after)]
     if pulled:
         raise FleetError(
-            what,
-            f"a dependency of {named(wanted)} would pull in {pulled[0].name} {pulled[0].after}, another driver",
+            not_installed(family),
+            f"a dependency of {named(family.packages)} would bring {pulled[0].name} {pulled[0].after}, another driver",
             "pin the driver's packages to its version, as the role nvidia_driver does, and ask for packages that depend"
             " on exactly that one",
         )
+
+
+def check_install(steps, status, family):
+    """Raise FleetError when the steps would do more than have the wanted driver."""
+    check_drivers(steps, family)
+    what, wanted = not_installed(family), family.packages
     removed = [step.name for step in steps if step.verb != "Inst" and not family.has(step.name)]
     if removed:
         raise FleetError(
@@ -169,7 +179,7 @@ def check_install(steps, status, family, extra):
         )
     for step in steps:
         known = status.get(step.name)
-        if family.has(step.name) or step.name in extra or known is None or not known.there:
+        if family.has(step.name) or known is None or not known.there:
             continue
         if known.held:
             raise FleetError(
@@ -233,20 +243,16 @@ def as_text(versions, names):
     return "".join(f"{name} {versions[name]}\n" for name in sorted(names) if name in versions)
 
 
-SIGNATURE = re.compile(
-    r"GPG error: (\S+(?: \S+)? \S*)|The repository '([^']+)' is not signed|signature verification", re.I
-)
-FETCH = re.compile(r"^[WE]: (Failed to fetch .*|The repository '.*)$")
+EXPIRED = re.compile(r"EXPKEYSIG|[Ee]xpired on|key is not live")
+ADDRESS = re.compile(r"[a-z+]+://[^\s']+|[a-z]+:/[^\s']+")
 
 
 def source_problem(output):
     """Return in one line what package source apt-get update could not read and why, "" when it read all of them."""
-    lines = [" ".join(line.split()) for line in output.splitlines() if line.strip()]
-    expired = [line for line in lines if re.search(r"EXPKEYSIG|[Kk]ey.* expired|[Ee]xpired on|not live", line)]
-    failed = [FETCH.match(line).group(1) for line in lines if FETCH.match(line)]
-    signature = [line for line in lines if re.match(r"[WE]: .*(GPG error|signature verification|not signed)", line)]
-    if expired:
-        return f"the key of a package source has expired: {expired[0].removeprefix('W: ').removeprefix('E: ')}"
-    if signature:
-        return signature[0][3:]
-    return failed[0] if failed else next((line[3:] for line in lines if line.startswith("E: ")), "")
+    said = [" ".join(line[3:].split()) for line in output.splitlines() if line.startswith(("W: ", "E: "))]
+    for line in said:
+        where = ADDRESS.search(line)
+        if EXPIRED.search(line) and where:
+            return f"the key that signs {where.group().rstrip(':')} has expired"
+    signed = [line for line in said if re.search("GPG error|signature|not signed", line)]
+    return next(iter(signed or said), "")

@@ -16,6 +16,8 @@ from ansible_collections.ollama_fleet.stack.plugins.module_utils import deb_repa
 from ansible_collections.ollama_fleet.stack.plugins.module_utils.errors import FleetError
 
 JOURNAL = "journal.json"
+# What packages make and leave behind when they are purged: a key that DKMS made for a module that was not built.
+LEFTOVERS = ("/var/lib/dkms",)
 
 
 def way_back(before, now):
@@ -55,6 +57,7 @@ class Journal:
             "before": {name: list(package) for name, package in before.items()},
             "automatic": sorted(name for name in before if name in automatic),
             "debs": debs,
+            "absent": [path for path in LEFTOVERS if not os.path.exists(path)],
         }
         temporary = f"{self.folder}/{JOURNAL}.new"
         with open(temporary, "w", encoding="utf-8") as file:
@@ -85,6 +88,9 @@ class Journal:
 
     def close(self):
         shutil.rmtree(self.folder, ignore_errors=True)
+        parent = os.path.dirname(self.folder)
+        if os.path.isdir(parent) and not os.listdir(parent):
+            os.rmdir(parent)
 
     def undo(self):
         """Bring the host back to what the journal says. The journal stays when that fails."""
@@ -95,6 +101,8 @@ class Journal:
             *self.packages_back(before, record),
             *self.marks_back(before, record),
         ]
+        for path in record["absent"]:
+            shutil.rmtree(path, ignore_errors=True)
         left = [name for part in way_back(before, self.now(record)) for name in part]
         problem = f"{text.named(left)} could not be brought back" if left else self.apt.problem()
         if problem:

@@ -40,7 +40,7 @@ options:
     default: []
   families:
     description:
-      - Regular expressions for the whole names of packages that belong to the driver. Where their version is a
+      - Regular expressions (POSIX, extended) for the whole names of packages that belong to the driver. Where their version is a
         driver's, it must be that of O(packages), or the change is refused. Ones that are on the host already are
         brought to it.
       - C(nvidia-modprobe), C(nvidia-settings) and C(nvidia-xconfig) may have a version of their own.

@@ -44,8 +44,8 @@ class Fixtures:
         fetch += f"open('{KEYRING}', 'wb').write(urllib.request.urlopen('{self.key_url(repositories[0])}').read())"
         sources = "\\n".join(f"deb [signed-by={KEYRING}] {self.url(repository)} /" for repository in repositories)
         return (
-            f'sudo python3 -c "{fetch}" && sudo rm -f /etc/apt/sources.list /etc/apt/sources.list.d/*'
-            f" && printf '{sources}\\n' | sudo tee /etc/apt/sources.list.d/fixtures.list >/dev/null && sudo apt-get -q update"
+            f'sudo python3 -c "{fetch}" && sudo rm -f /etc/apt/sources.list /etc/apt/sources.list.d/* &&'
+            f" printf '{sources}\\n' | sudo tee /etc/apt/sources.list.d/fixtures.list && sudo apt-get -q update"
         )
 
 

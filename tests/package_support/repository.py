@@ -19,11 +19,14 @@ class Repository:
         self._name = name
         self._keys = keys
         self._packages: dict[Path, deb.Package] = {}
+        self._all: list[deb.Package] = []
         folder.mkdir(parents=True)
         (folder / "key.gpg").write_bytes(keys.public(keys.good) + keys.public(keys.expired))
 
     def add(self, packages: Iterable[deb.Package]) -> None:
         """Add packages and sign anew."""
+        packages = list(packages)
+        self._all += packages
         self._packages.update({deb.write(package, self.folder): package for package in packages})
         self.publish()
 
@@ -33,6 +36,11 @@ class Repository:
             if (package.name, package.version) == (name, version):
                 path.unlink()
                 del self._packages[path]
+        self.publish()
+
+    def restore(self) -> None:
+        """Have everything again that was ever added."""
+        self._packages.update({deb.write(package, self.folder): package for package in self._all})
         self.publish()
 
     def publish(self, with_expired_key: bool = False) -> None:

@@ -7,8 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-# Keys made at this time, valid for a day, have expired for certain.
-_LONG_AGO = "20240101T000000"
+_LONG_AGO, _LATER = "20240101T000000", "20240101T010000"
 
 
 class Keys:
@@ -17,18 +16,24 @@ class Keys:
     def __init__(self, home: Path) -> None:
         self._home = home
         self.good = self._make("good", "0", [])
-        self.expired = self._make("expired", "1d", ["--faked-system-time", _LONG_AGO])
+        self.expired = self._make("expired", "0", ["--faked-system-time", f"{_LONG_AGO}!"])
+        # What the world gets to see of it expired long ago; its owner goes on signing, as has happened.
+        self._gpg(["--faked-system-time", f"{_LATER}!", "--quick-set-expire", self.expired, "1d"])
+        self._seen = {self.good: self._export(self.good), self.expired: self._export(self.expired)}
+        self._gpg(["--quick-set-expire", self.expired, "0"])
 
     def public(self, fingerprint: str) -> bytes:
         """The public key as signed-by takes it, not armoured."""
-        return self._gpg(["--export", fingerprint])
+        return self._seen[fingerprint]
 
     def sign(self, release: Path, fingerprint: str) -> None:
         """Write InRelease, and Release.gpg, beside a Release file."""
-        then = ["--faked-system-time", _LONG_AGO] if fingerprint == self.expired else []
-        common = [*then, "--local-user", fingerprint, "--yes"]
+        common = ["--local-user", fingerprint, "--yes"]
         self._gpg([*common, "--output", str(release.with_name("InRelease")), "--clearsign", str(release)])
         self._gpg([*common, "--output", f"{release}.gpg", "--armor", "--detach-sign", str(release)])
+
+    def _export(self, fingerprint: str) -> bytes:
+        return self._gpg(["--export", fingerprint])
 
     def _make(self, name: str, expires: str, options: list[str]) -> str:
         user = f"ollama-fleet fixtures, {name} <{name}@example.invalid>"

@@ -92,13 +92,17 @@ class ActionModule(ActionBase):
         inputs = Inputs(self._templar, self._loader, variables)
         tags = [tag for tag in task_vars.get("ansible_run_tags", []) if tag != "all"]
         steps = []
+
+        def ask(names, url):
+            return self._package_versions(host, names, url, task_vars)
+
         for role in arguments["roles"]:
             why = reasons(host["records"].get(role), inputs.of(role), digest_of_files(role))
             if not why and arguments["full"]:
                 why = ["asked for in full"]
             if not why and asked_for(role, tags, all_roles()):
                 why = [f"asked for by tags {', '.join(tags)}"]
-            steps.append(step_of(role, why, self._decided(role, host, inputs, task_vars)))
+            steps.append(step_of(role, why, decisions.of_role(role, host, inputs.values, ask)))
         result.update(
             changed=False,
             ansible_facts=facts,
@@ -107,20 +111,6 @@ class ActionModule(ActionBase):
             needed=[step["role"] for step in steps if step["needed"]],
         )
         return result
-
-    def _decided(self, role, host, inputs, task_vars):
-        """Return what a role decides about this host, or None for roles that decide nothing."""
-        if role == "nvidia_driver":
-            values = inputs.values(role, decisions.DRIVER_VARIABLES)
-            return decisions.as_step(
-                decisions.of_driver(
-                    host, values, lambda names, url: self._package_versions(host, names, url, task_vars)
-                )
-            )
-        if role == "nvidia_container_toolkit":
-            values = inputs.values(role, ["nvidia_container_toolkit_version"])
-            return decisions.as_step(nvidia.toolkit_plan(host, values["nvidia_container_toolkit_version"]))
-        return None
 
     def _package_versions(self, host, names, url, task_vars):
         """Ask the host which versions its repositories have. Read-only; runs only where a change waits."""

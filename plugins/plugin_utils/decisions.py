@@ -9,6 +9,7 @@ from ansible.errors import AnsibleActionFail
 from ansible_collections.ollama_fleet.stack.plugins.module_utils.errors import FleetError
 from ansible_collections.ollama_fleet.stack.plugins.plugin_utils import driver_lock, nvidia
 
+TOOLKIT_VERSION = "nvidia_container_toolkit_version"
 DRIVER_VARIABLES = (
     "nvidia_driver_branch",
     "nvidia_driver_version",
@@ -25,7 +26,7 @@ def this_month():
     return [today.year, today.month]
 
 
-def wishes(values):
+def wishes(values, today):
     """Return what driver_plan wants to know of the role's variables."""
     return {
         "branch": int(values["nvidia_driver_branch"]),
@@ -33,7 +34,7 @@ def wishes(values):
         "flavor": values.get("nvidia_driver_flavor", "auto"),
         "source": values.get("nvidia_driver_source", "auto"),
         "reboot_enabled": bool(values.get("nvidia_driver_reboot_enabled", False)),
-        "today": this_month(),
+        "today": today,
     }
 
 
@@ -83,15 +84,28 @@ def versions_wanted(decision):
     return decision["action"] in ("install", "wait") and bool(decision["packages"]) and not decision["version"]
 
 
-def of_driver(host, values, ask):
+def of_driver(host, values, ask, today=None):
     """Return the driver's decision. ask(names, repository_url) runs package_versions on the host, at need only."""
-    wants = wishes(values)
+    wants = wishes(values, today or this_month())
     lock = read_lock(values["nvidia_driver_lock_file"]) if values.get("nvidia_driver_lock_file") else {}
     decision = nvidia.driver_plan(host, wants, lock)
     if versions_wanted(decision):
         found = ask(sorted(decision["packages"]), repository_url(values, decision))
         decision = with_versions(decision, wants["version"], found)
     return decision
+
+
+def of_role(role, host, values_of, ask, today=None):
+    """Return what a role decides about a host as as_step does, or None for roles that decide nothing.
+
+    values_of(role, names) returns those variables of the role.
+    """
+    if role == "nvidia_driver":
+        return as_step(of_driver(host, values_of(role, DRIVER_VARIABLES), ask, today))
+    if role == "nvidia_container_toolkit":
+        values = values_of(role, [TOOLKIT_VERSION])
+        return as_step(nvidia.toolkit_plan(host, values[TOOLKIT_VERSION]))
+    return None
 
 
 def as_step(decision):

@@ -171,7 +171,7 @@ def render(plan: FleetPlan, width: int) -> Iterator[str]:
     for members in groups.values():
         yield from of_hosts(members, width)
         yield ""
-    yield summary_line(plan)
+    yield from wrapped("", summary_line(plan), width)
 
 
 def of_hosts(members: list[HostPlan], width: int) -> Iterator[str]:
@@ -181,13 +181,14 @@ def of_hosts(members: list[HostPlan], width: int) -> Iterator[str]:
     number = f" ({len(names)} hosts)" if len(names) > 1 else ""
     yield from wrapped(", ".join(names) + number + ": ", f"{one.cards}, {one.system}, {one.architecture}", width)
     yield from wrapped("  ", f"kernel {one.kernel}", width)
+    if one.refused:
+        for item in one.waiting:
+            if item.refusal:
+                yield from wrapped(f"  {item.role}: ", "refused, and nothing else is done here until then", width)
+                yield from of_refusal(item.refusal, width)
+        return
     for roles, item in together(one.waiting):
-        label = f"  {', '.join(roles)}: "
-        if item.refusal:
-            yield from wrapped(label, "refused", width)
-            yield from of_refusal(item.refusal, width)
-            continue
-        yield from wrapped(label, item.reason, width)
+        yield from wrapped(f"  {', '.join(roles)}: ", item.reason, width)
         yield from of_notes(item.notes, width)
 
 

@@ -83,9 +83,9 @@ def test_notes_stand_below_their_step_without_the_cards_that_the_header_has() ->
 
 
 def test_refusal_is_told_as_rule_cards_and_remedy() -> None:
-    lines = text(host("gpu2", REFUSED)).splitlines()
+    lines = text(host("gpu2", REFUSED, CHANGED)).splitlines()
     assert lines[2:6] == [
-        "  nvidia_driver: refused",
+        "  nvidia_driver: refused, and nothing else is done here until then",
         "      rule    no driver serves both",
         "      cards   Volta at 0000:01:00.0",
         "      remedy  Move one",

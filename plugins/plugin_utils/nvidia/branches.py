@@ -124,7 +124,7 @@ def ended(branch, today):
 
 def note(gpus, branch, today=None):
     """Return the sentence about a branch."""
-    text = f"{support(branch, today)}; Ollama needs {max(floor(gpu)[0] for gpu in gpus)} or later here"
+    text = f"{support(branch, today)}; {max(floor(gpu) for gpu in gpus)[1]}"
     old = [gpu for gpu in gpus if cards.before_turing(gpu)]
     if old and branch == LAST_BEFORE_TURING:
         text += f", and {LAST_BEFORE_TURING} is the last for {cards.architectures(old)}"

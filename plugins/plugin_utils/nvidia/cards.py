@@ -31,7 +31,7 @@ def cards_line(gpus):
     counted = {}
     for gpu in gpus:
         kind = f"{architecture_name(gpu)} {identity(gpu)}"
-        text = f"{gpu['name']} ({kind})" if gpu["name"] else kind
+        text = (f"{gpu['name']} ({kind})" if gpu["name"] else kind) + (", lost" if lost(gpu) else "")
         counted[text] = counted.get(text, 0) + 1
     return ", ".join(f"{number} x {text}" for text, number in counted.items())
 

@@ -75,11 +75,11 @@ def decide(case, lock):
 
 def note_cards(case):
     kept_out = [gpu for gpu in case.host["gpus"] if cards.passed_on(gpu)]
-    case.note(
-        "cards",
-        cards.cards_line(case.gpus),
-        f"{cards.cards_line(kept_out)} left to virtual machines" if kept_out else "",
-    )
+    here = cards.cards_line(case.gpus)
+    if kept_out:
+        case.note("cards", f"{here} for this host", f"{cards.cards_line(kept_out)} is left to virtual machines")
+    else:
+        case.note("cards", here)
     odd = sorted({cards.identity(gpu) for gpu in case.gpus if cards.unknown(gpu)})
     if odd:
         case.note(
@@ -133,8 +133,11 @@ def choose_packages(case, lock):
     note_version(case, entry, version)
     case.note("source", sources.NAMES[source], why)
     case.note("packages", ", ".join(case.known["packages"]), modules_come(host, found["built_here"]))
-    case.note("secure boot", *secure_boot.choose(host, case.gpus, found["built_here"]))
-    case.note("fabric", " and ".join(parts) or "none", fabric_why)
+    secure = secure_boot.choose(host, case.gpus, found["built_here"])
+    if host["secure_boot"]:
+        case.note("secure boot", *secure)
+    if parts or len(case.gpus) > 1:
+        case.note("fabric", " and ".join(parts) or "none", fabric_why)
     if found["built_here"]:
         note_headers(case)
 

@@ -20,7 +20,10 @@ def needs(host, gpus):
         return ["imex"], "Grace Blackwell shares memory between nodes over NVLink through IMEX"
     bridges = host.get("nvswitch_bridges") or []
     if bridges:
-        return ["fabricmanager", "nvlsm"], f"{len(bridges)} NVSwitch management bridges (ConnectX-7, SW_MNG)"
+        return (
+            ["fabricmanager", "nvlsm"],
+            f"{len(bridges)} bridges to NVSwitches (ConnectX-7, SW_MNG); they need the kernel's ib_umad as well",
+        )
     if host["nvswitches"]:
         return ["fabricmanager"], f"{len(host['nvswitches'])} NVSwitches on the PCI bus"
     return [], "no NVSwitch in sight: nothing to manage here"

@@ -22,6 +22,11 @@ def key_of(host):
     return DKMS_KEY, "sudo dkms generate_mok"
 
 
+def tools(host):
+    """Return the command that brings DKMS and mokutil."""
+    return f"sudo {'dnf' if host['os']['family'] == 'redhat' else 'apt'} install dkms mokutil"
+
+
 def built_and_loaded(host):
     """Whether DKMS built the loaded driver here: then its key is trusted, whatever could be seen."""
     running = next((kernel for kernel in host.get("kernels") or [] if kernel["running"]), {})
@@ -42,7 +47,8 @@ def choose(host, gpus, built_here):
     raise RefusalError(
         "Secure Boot is on, DKMS builds the modules on this host, and the key it signs with is not enrolled:"
         " they would not load",
-        f"Make the key if there is none ({make}), run sudo mokutil --import {path} with a one-time password, reboot,"
+        f"Make the key if there is none ({tools(host)}; {make}), run sudo mokutil --import {path} with a one-time"
+        " password, reboot,"
         ' and choose "Enroll MOK" with that password on the console; or turn Secure Boot off in the firmware',
         cards.listed(gpus),
     )

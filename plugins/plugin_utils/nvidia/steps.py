@@ -52,7 +52,8 @@ def compare(case):
 def install(case, inside):
     """Return the decision to install; inside: the version of those packages that are there already, or None."""
     driver, known = case.driver, case.known
-    completes = driver["flavor"] == known["flavor"] and driver["loaded"] == (known["version"] or inside)
+    # Parts are missing of the driver that runs, at its version: they come without a reboot.
+    completes = bool(inside) and state.fits(driver, known["branch"], known["flavor"], known["version"] or inside)
     if completes:
         known["version"] = driver["loaded"]
     target = known["version"] or f"the newest of branch {known['branch']}"
@@ -88,11 +89,20 @@ def whole(case, version, have):
                 case,
                 "repair",
                 f"{now(driver)}, and kernel {', '.join(missing)} has no module of it: it would boot without",
+                module_comes(case, missing),
             )
         if was_locked:
             return case.decision("keep", now(driver))
         return case.decision("lock", f"{now(driver)} and right: lock it at {version}")
     return settle(case, *not_loaded(case, version, missing))
+
+
+def module_comes(case, missing):
+    """Return the sentence that says how kernels get their module."""
+    names = [name for name in case.known["extra"] if any(name.endswith(f"-{release}") for release in missing)]
+    if not names:
+        return f"nobody packaged the headers of {', '.join(missing)}: install them by hand"
+    return f"install {', '.join(names)}{' for DKMS' if 'dkms' in case.known['extra'] else ''}"
 
 
 def not_loaded(case, version, missing):
@@ -124,6 +134,8 @@ def settle(case, action, *reasons):
     needs_reboot = known.get("reboot", False)
     if needs_reboot or action == "install":
         known["stop"] = state.gpu_containers(case.host)
+    if known.get("stop"):
+        case.note("containers", ", ".join(known["stop"]), "stopped before the change, started after it")
     if needs_reboot:
         allowed = bool(case.wants.get("reboot_enabled"))
         case.note("reboot", "needed", f"nvidia_driver_reboot_enabled is {str(allowed).lower()}")

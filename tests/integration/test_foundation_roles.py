@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
+from hashlib import sha256
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import pytest
 from tests.integration.foundation import Playground
 from tests.unit.plugins.host_trees import HostTree
 
+KEY = b"a key"
 ROLES = ["gpu_preflight", "nvidia_driver", "docker", "nvidia_container_toolkit"]
 
 
@@ -51,6 +53,16 @@ def gpu(slot: int, device: str, architecture: str, state: str = "ok") -> dict[st
 
 OLLAMA_PORT = {"address": "127.0.0.1", "port": 11434, "protocol": "tcp", "pid": 7, "process": "ollama"}
 ARCH = {"id": "arch", "version_id": "", "codename": "", "name": "Arch", "family": "", "architecture": "x86_64"}
+ROCKY = {
+    "id": "rocky",
+    "version_id": "9.4",
+    "codename": "",
+    "name": "Rocky Linux 9.4",
+    "family": "redhat",
+    "architecture": "x86_64",
+}
+ROCKY_8 = ROCKY | {"version_id": "8.9", "name": "Rocky Linux 8.9"}
+PODMAN = {"podman-docker": {"version": "5.4", "installed": True, "held": False}}
 DOCKER_CE = {"docker-ce": {"version": "5:28", "installed": True, "held": False}}
 
 GOOD = {
@@ -60,8 +72,8 @@ GOOD = {
             "NVIDIA H100 80GB HBM3, Hopper 10de:2330 at 0000:00:06.0",
             "install the newest of branch 580 with open modules from Ubuntu's archive; no driver is loaded",
             "Would install nvidia-utils-580-server, nvidia-compute-utils-580-server",
-            "four packages at 1.20.0",
-            "nvidia-container-toolkit-base=1.20.0-1",
+            "four packages at 1.20.1",
+            "nvidia-container-toolkit-base=1.20.1-1",
         ],
         ROLES,
         h100=True,
@@ -90,6 +102,16 @@ REFUSED = {
     "foreign": docker(
         ["package docker-ce is installed, but docker_source is distr"], {"docker": {"packages": DOCKER_CE}}
     ),
+    "podman": docker(["podman-docker is installed", "apt-get remove podman-docker"], {"docker": {"packages": PODMAN}}),
+    "by-hand": docker(["a docker command that no package", "unpacked by hand"], {"docker": {"present": True}}),
+    "rocky": docker(
+        ["Rocky Linux 9.4 is not supported with docker_source=distribution", "set docker_source to docker"],
+        {"os": ROCKY},
+    ),
+    "old-rocky": docker(
+        ["Rocky Linux 8.9 is not supported with docker_source=docker"], {"os": ROCKY_8}, docker_source="docker"
+    ),
+    "nobody": docker(["docker_users names no-such-user"], docker_users=["no-such-user"]),
     "old": docker(
         ["Debian 12 is not supported with docker_source=distribution", "set docker_source to docker"],
         {"os": {"version_id": "12", "codename": "bookworm", "name": "Debian 12"}},
@@ -138,7 +160,7 @@ class QuietHandler(SimpleHTTPRequestHandler):
 def mirror(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A web server with a key, as a package repository has one."""
     folder = tmp_path_factory.mktemp("www")
-    (folder / "gpgkey").write_text("a key")
+    (folder / "gpgkey").write_bytes(KEY)
     with ThreadingHTTPServer(("127.0.0.1", 0), partial(QuietHandler, directory=str(folder))) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}"
@@ -156,7 +178,11 @@ def said(tmp_path_factory: pytest.TempPathFactory, mirror: str) -> dict[str, str
         for key, value in told.differs.items():
             facts[key] = facts[key] | value if isinstance(value, dict) else value
         (folder / f"{name}.json").write_text(json.dumps(facts))
-        told_roles = {"told_roles": told.roles, "nvidia_container_toolkit_repository_url": mirror}
+        told_roles = {
+            "told_roles": told.roles,
+            "nvidia_container_toolkit_repository_url": mirror,
+            "nvidia_container_toolkit_repository_key_checksum": f"sha256:{sha256(KEY).hexdigest()}",
+        }
         hosts[name] = told_roles | told.variables
     file = f"{folder}/{{{{ inventory_hostname }}}}.json"
     facts_of_host = f"{{{{ lookup('ansible.builtin.file', '{file}') | from_json }}}}"

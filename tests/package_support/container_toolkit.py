@@ -11,7 +11,7 @@ from tests.package_support import deb
 from tests.package_support.deb import Package
 from tests.package_support.repository import ARCHITECTURE
 
-VERSIONS = ("1.17.7", "1.17.8", "1.18.0", "1.19.1", "1.20.0")
+VERSIONS = ("1.17.7", "1.17.8", "1.18.0", "1.19.1", "1.20.0", "1.20.1")
 STUBS = Path(__file__).parent / "stubs"
 _REFRESH = """[Unit]
 Description=Fixture: writes a CDI specification as nvidia-cdi-refresh of NVIDIA's container toolkit does

@@ -75,7 +75,7 @@ def test_versions_are_told_from_the_hosts_sources_and_from_a_repository_it_does_
     }
     url = fixtures.url(fixtures.container_toolkit)
     other = host.module("package_versions", {"names": ["nvidia-container-toolkit"], "repository_url": url})
-    assert other["versions"]["nvidia-container-toolkit"][:2] == ["1.20.0-1", "1.19.1-1"]
+    assert other["versions"]["nvidia-container-toolkit"][:2] == ["1.20.1-1", "1.20.0-1"]
     assert not other["changed"]
 
 

@@ -46,6 +46,8 @@ class Fixture:
         found = {name: {"version": v, "installed": True, "held": True} for name, v in packages(version, *more).items()}
         driver = {"loaded": version, "flavor": "open", "on_disk": version, "user_space": version, "packages": found}
         self.observed["driver"] = {**self.observed["driver"], **driver}
+        module = {"version": version, "flavor": "open", "path": "/lib/modules/updates/dkms/nvidia.ko"}
+        self.observed["kernels"] = [{**kernel, "module": module} for kernel in self.observed["kernels"]]
 
     def host(self, check: bool = False, **wants: Any) -> driver_moves.Host:
         return driver_moves.Host("gpu1", self.observed, {**WANTS, **wants}, str(self.path), self.ask, check)

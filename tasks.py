@@ -135,7 +135,7 @@ def up(
 def plan(c: Context, inventory: str = LAB_INVENTORY, limit: str = "", json: bool = False) -> None:
     """Show what up would do on each host, and why.
 
-    Exit codes: 0 nothing to do, 2 changes wait, 1 a host could not be planned.
+    Exit codes: 0 nothing to do, 2 changes wait, 1 a host could not be planned, or cannot get what is asked for.
     """
     from rich.console import Console
 

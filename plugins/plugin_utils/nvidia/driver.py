@@ -113,7 +113,9 @@ def choose_modules_and_branch(case):
 def choose_packages(case, lock):
     host, branch, flavor = case.host, case.known["branch"], case.known["flavor"]
     parts, fabric_why = fabric.needs(host, case.gpus)
-    source, why = sources.choose(host, case.gpus, {**case.known, "parts": parts}, case.wants.get("source", "auto"))
+    fits = state.fits(case.driver, branch, flavor, case.wants["version"])
+    known = {**case.known, "parts": parts, "fits": fits}
+    source, why = sources.choose(host, case.gpus, known, case.wants.get("source", "auto"))
     found = packages.choose(host, source, branch, flavor, parts)
     platform = platform_key(host, source, flavor)
     entry = locked(lock, platform)
@@ -140,6 +142,7 @@ def choose_packages(case, lock):
         case.note("fabric", " and ".join(parts) or "none", fabric_why)
     if found["built_here"]:
         note_headers(case)
+        note_dkms(case)
 
 
 def locked(lock, platform):
@@ -182,6 +185,15 @@ def modules_come(host, built_here):
         return f"Ubuntu's modules for kernel {host['kernel']} come ready and signed"
     ready = ", as Ubuntu has none ready for it" if host["os"]["id"] == "ubuntu" else ""
     return f"DKMS builds the modules for kernel {host['kernel']}{ready}"
+
+
+def note_dkms(case):
+    """Say where DKMS comes from on Enterprise Linux, as its own repositories have none."""
+    if case.host["os"]["family"] != "redhat":
+        return
+    there = any("epel" in str(repository).lower() for repository in case.host.get("repositories") or [])
+    missing = "; none is set up here: sudo dnf install epel-release, or the address that EPEL names for Red Hat's own"
+    case.note("dkms", "from EPEL", f"Enterprise Linux has none{'' if there else missing}")
 
 
 def note_headers(case):

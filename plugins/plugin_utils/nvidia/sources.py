@@ -52,7 +52,7 @@ def no_packages(host, gpus):
 def choose(host, gpus, known, wish):
     """Return (ubuntu, debian or cuda; why), or refuse.
 
-    known: branch, flavor and parts of the fabric; wish: auto, distribution or cuda
+    known: branch, flavor, parts of the fabric, and whether a driver that fits is loaded; wish: auto, distribution, cuda
     """
     name, _release = release_of(host)
     if not supported(host):
@@ -71,7 +71,9 @@ def of_ubuntu(gpus, known, wish):
     if wish == "cuda":
         return "cuda", "nvidia_driver_source says so; modules are built by DKMS"
     if "nvlsm" not in known["parts"]:
-        branches.check_ubuntu(gpus, known["branch"])
+        # What runs stays, also of a branch that has ended.
+        if not known["fits"]:
+            branches.check_ubuntu(gpus, known["branch"])
         return "ubuntu", "its server packages are tested with its kernels, and signed modules are ready for them"
     if wish == "auto":
         return "cuda", "the subnet manager (nvlsm) that these NVSwitches need is not in Ubuntu's archive"

@@ -1,4 +1,3 @@
-import itertools
 import json
 import os
 import socket
@@ -6,7 +5,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from ansible_collections.ollama_fleet.stack.plugins.module_utils import nvidia_pci, observe
+from ansible_collections.ollama_fleet.stack.plugins.module_utils import observe
 
 from tests.unit.plugins.host_trees import HostTree, Programs
 
@@ -212,40 +211,6 @@ def test_record_that_is_no_json_says_what_to_do(tree: HostTree) -> None:
 def test_everything_can_go_over_the_wire(tree: HostTree) -> None:
     facts = tree.recording("nvidia-h100").observe(disk_paths=["/"]).everything()
     assert json.loads(json.dumps(facts)) == facts
-
-
-def test_every_block_of_the_pci_table_is_sound() -> None:
-    for first, last, name, chips in nvidia_pci.BLOCKS:
-        assert first <= last
-        assert name in nvidia_pci.ARCHITECTURES
-        assert chips
-    bounds = [(first, last) for first, last, _name, _chips in nvidia_pci.BLOCKS]
-    assert bounds == sorted(bounds)
-    assert all(before[1] < after[0] for before, after in itertools.pairwise(bounds))
-
-
-@pytest.mark.parametrize(
-    ("device_id", "expected"),
-    [
-        (0x102D, "kepler"),  # Tesla K80
-        (0x13F2, "maxwell"),  # Tesla M60
-        (0x15F8, "pascal"),  # Tesla P100 PCIe 16GB
-        (0x1B06, "pascal"),  # GeForce GTX 1080 Ti
-        (0x1DB6, "volta"),  # Tesla V100 PCIe 32GB
-        (0x1EB8, "turing"),  # Tesla T4
-        (0x20B2, "ampere"),  # A100 SXM4 80GB
-        (0x2236, "ampere"),  # A10
-        (0x26B9, "ada"),  # L40S
-        (0x2684, "ada"),  # GeForce RTX 4090
-        (0x2330, "hopper"),  # H100 SXM5 80GB
-        (0x2342, "hopper"),  # GH200
-        (0x2901, "blackwell"),  # B200
-        (0x2B85, "blackwell"),  # GeForce RTX 5090
-        (0x0020, "unknown"),  # RIVA TNT
-    ],
-)
-def test_well_known_cards_have_their_architecture(device_id: int, expected: str) -> None:
-    assert nvidia_pci.architecture(device_id) == expected
 
 
 def test_socket_of_docker_is_spoken_to_in_http(tmp_path: Path) -> None:

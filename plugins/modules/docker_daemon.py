@@ -88,12 +88,14 @@ remedy:
 
 import json
 import os
+import re
 import shlex
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.ollama_fleet.stack.plugins.module_utils import daemon_options
 from ansible_collections.ollama_fleet.stack.plugins.module_utils.errors import FleetError
 
+CHATTER = re.compile(r"\blevel=(debug|info|warning)\b")
 CORRECT = "correct docker_daemon_options, or take out of the file what others put there, and run this again"
 
 
@@ -168,10 +170,14 @@ class Service:
         return "" if code == 0 else self.last_words() or err or "systemctl says nothing"
 
     def last_words(self):
+        # By the name that systemd gave the stream: a process that is gone has no other in the journal.
         _code, out, _err = self.module.run_command(
-            ["journalctl", "--unit", self.unit, "--lines=40", "--no-pager", "--output=cat", "_COMM=dockerd"]
+            ["journalctl", "--unit", self.unit, "--identifier=dockerd", "--lines=40", "--no-pager", "--output=cat"]
         )
-        return next((line.strip() for line in reversed(out.splitlines()) if line.strip()), "")
+        lines = [line.strip() for line in out.splitlines() if line.strip()]
+        # What it says while it goes down comes after why.
+        grave = [line for line in lines if not CHATTER.search(line)]
+        return (grave or lines or [""])[-1]
 
 
 def validate(module, text, flags):

@@ -1,5 +1,5 @@
 # Copyright: the ollama-fleet authors. Apache License 2.0 (see LICENSE)
-"""What an NVIDIA PCI device id tells: the chip, its architecture, the card's name, and how its NVLink switches are seen.
+"""What an NVIDIA PCI device id tells: chip, architecture, the card's name, and how its NVLink switches are seen.
 
 The rule for an id that the table lacks: its architecture is ``unknown``, whatever its neighbours are. Nothing is
 guessed from the blocks in which NVIDIA allots ids. Whoever decides by the architecture has to say what happens then.
@@ -48,7 +48,7 @@ NVSWITCHES = {0x1AF1: "A100 NVSwitch", 0x22A3: "H100 NVSwitch"}
 BRIDGED_CHIPS = ("GB100", "GB110")
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def cards():
     """{device id: (chip, name or "")} of the table."""
     rows = re.findall(r"^([0-9a-f]{4}) (\S+) ?(.*)$", nvidia_pci_ids.TABLE, re.MULTILINE)

@@ -3,7 +3,7 @@
 
 Source: the PCI ID database, version 2026.10.24 (https://pci-ids.ucw.cz/, Debian package pci.ids 2026.10.24),
 Copyright 1997-2026 Martin Mares, 2015-2026 Albert Pool, used under its BSD-3-Clause licence. Made by
-tests/pci_support/table.py; not edited by hand. Ids below 0fc0 are older than Kepler and left out, as are functions that
+tests/pci_support/table.py; not edited by hand. Left out: ids below 0fc0 (older than Kepler), functions that
 are no GPU (audio, USB, NVSwitch), reserved ids, and Rubin.
 """
 

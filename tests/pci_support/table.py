@@ -11,7 +11,7 @@ from pathlib import Path
 NVIDIA = "10de"
 # Nothing below is a card of Kepler or later; what the rules say of older ones they say by this bound.
 FIRST = 0x0FC0
-# What the name of a chip starts with. GR (Rubin) and engineering samples are left out: no driver known here drives them.
+# How the name of a chip starts. GR (Rubin) and engineering samples are left out: no driver known here drives them.
 CHIP = re.compile(r"(GT2|GF|GK|GM|GP1|GV|TU|GA|AD|GH|GB[12])\w+(?: / \S+)?")
 NO_CARD = re.compile(r"Audio|USB|Switch|[Bb]ridge|PCIe host|Reserved|Engineering Sample$")
 
@@ -20,7 +20,7 @@ HEADER = '''# Copyright: the ollama-fleet authors. Apache License 2.0 (see LICEN
 
 Source: the PCI ID database, version {version} (https://pci-ids.ucw.cz/, Debian package pci.ids {version}),
 Copyright 1997-{year} Martin Mares, 2015-{year} Albert Pool, used under its BSD-3-Clause licence. Made by
-tests/pci_support/table.py; not edited by hand. Ids below {first:04x} are older than Kepler and left out, as are functions that
+tests/pci_support/table.py; not edited by hand. Left out: ids below {first:04x} (older than Kepler), functions that
 are no GPU (audio, USB, NVSwitch), reserved ids, and Rubin.
 """
 

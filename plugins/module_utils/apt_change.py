@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from ansible_collections.ollama_fleet.stack.plugins.module_utils import apt_transaction as text
 from ansible_collections.ollama_fleet.stack.plugins.module_utils import build_failure
+from ansible_collections.ollama_fleet.stack.plugins.module_utils import package_changes as changes
 from ansible_collections.ollama_fleet.stack.plugins.module_utils.apt_undo import Journal
 from ansible_collections.ollama_fleet.stack.plugins.module_utils.errors import FleetError
 
@@ -36,21 +37,18 @@ class AptChange:
         before = self.start()
         if update and not self.check_mode:
             self.source_problem = self.apt.refresh()
-        others = text.companions(before, family)
-        missing = [name for name in extra if name not in before or not before[name].installed]
-        wrong = [
-            name
-            for name, version in family.packages.items()
-            if name not in before or not before[name].installed or before[name].version != version
-        ]
+        others = changes.companions(before, family)
+        missing = changes.missing(before, extra)
+        wrong = changes.wrong(before, family)
         if not (wrong or missing or others):
-            return self.result(before, self.held(before, family, hold))
+            return changes.report(before, self.held(before, family, hold), self.repaired)
         self.pin(family)
         arguments = ["install", *self.wishes(family, missing, others)]
         steps = self.simulate(arguments, before, family)
-        text.check_install(steps, before, family)
+        changes.check_install(steps, before, family, changes.APT)
         if self.check_mode:
-            return self.foretold(before, steps, family if hold else None)
+            after = changes.foretold(before, steps)
+            return changes.report(before, self.held(after, family, hold), self.repaired)
         if self.source_problem:
             self.warn(self.source_problem)
         what = f"driver {'/'.join(sorted(family.drivers))} is not installed"
@@ -58,7 +56,7 @@ class AptChange:
         automatic = {name for name in others if name in self.was_automatic}
         after = self.apt.status()
         self.apt.mark("auto", automatic & set(after))
-        return self.result(before, self.held(after, family, hold))
+        return changes.report(before, self.held(after, family, hold), self.repaired)
 
     def pin(self, family):
         """Have apt prefer the wanted driver during this change, whatever the host's preferences say by now."""
@@ -72,18 +70,18 @@ class AptChange:
         before = self.start()
         there = sorted(name for name in names if name in before)
         if not there:
-            return self.result(before, before)
+            return changes.report(before, before, self.repaired)
         arguments = ["--purge", "remove", *there]
         code, out, err = self.apt.apt_get("--simulate", *ALLOWED, *arguments)
-        what = f"{text.named(there)} cannot be removed, and nothing was changed"
+        what = f"{changes.named(there)} cannot be removed, and nothing was changed"
         if code:
             raise FleetError(what, text.first_error(out, err), "run apt-get --fix-broken install, then this again")
         steps = text.read_steps(out)
-        text.check_removal(steps, there)
+        changes.check_removal(steps, there, changes.APT)
         if self.check_mode:
-            return self.foretold(before, steps, None)
-        self.change(arguments, steps, before, f"{text.named(there)} cannot be removed", "")
-        return self.result(before, self.apt.status())
+            return changes.report(before, changes.foretold(before, steps), self.repaired)
+        self.change(arguments, steps, before, f"{changes.named(there)} cannot be removed", "")
+        return changes.report(before, self.apt.status(), self.repaired)
 
     def start(self):
         """Return the status of the packages, after an earlier change that was cut has been undone or finished."""
@@ -101,7 +99,7 @@ class AptChange:
     def wishes(self, family, extra, others):
         """Return what apt is asked for: the exact versions, and the driver's other parts brought along or sent away."""
         available = self.apt.versions(others)
-        along = {name: text.with_driver(available[name], family.drivers) for name in others}
+        along = {name: changes.with_driver(available[name], family.drivers, changes.APT.order) for name in others}
         return [
             *(f"{name}={version}" for name, version in sorted(family.packages.items())),
             *extra,
@@ -114,11 +112,11 @@ class AptChange:
             return text.read_steps(out)
         self.check_without_pins(arguments, before, family)
         broken = sorted(name for name, package in before.items() if package.broken)
-        what = text.not_installed(family)
+        what = changes.not_installed(family)
         why = text.first_error(out, err)
         if broken:
-            remedy = f"bring {text.named(broken)} in order: dpkg --configure -a; apt-get --fix-broken install"
-            raise FleetError(what, f"{text.named(broken)} were left half installed earlier, and {why}", remedy)
+            remedy = f"bring {changes.named(broken)} in order: dpkg --configure -a; apt-get --fix-broken install"
+            raise FleetError(what, f"{changes.named(broken)} were left half installed earlier, and {why}", remedy)
         if self.source_problem:
             raise FleetError(
                 what,
@@ -136,7 +134,7 @@ class AptChange:
         self.apt.preferences = ""
         code, out, _err = self.apt.apt_get("--simulate", *ALLOWED, *arguments)
         if not code:
-            text.check_drivers(text.read_steps(out), family)
+            changes.check_drivers(text.read_steps(out), family)
 
     def change(self, arguments, steps, before, what, build_remedy):
         """Download everything, then change; what fails is undone."""
@@ -165,41 +163,10 @@ class AptChange:
 
     def held(self, status, family, hold):
         """Have the driver's packages held, as far as that is asked for. Return the status afterwards."""
-        missing = [name for name in text.to_hold(status, family) if not status[name].held] if hold else []
-        if not missing:
-            return status
-        if self.check_mode:
-            return {
-                name: package._replace(want="h") if name in missing else package for name, package in status.items()
-            }
-        self.apt.mark("hold", missing)
-        return self.apt.status()
-
-    def result(self, before, after):
-        """Return what the module tells."""
-        added, changed = text.difference(before, after)
-        names = {*added, *changed}
-        held = {name for name, package in after.items() if package.held}
-        return {
-            "changed": bool(
-                names or self.repaired or held != {name for name, package in before.items() if package.held}
-            ),
-            "added": added,
-            "changed_packages": changed,
-            "holds": sorted(held),
-            "repaired": self.repaired,
-            "diff": {
-                side: text.as_text(
-                    {name: packages[name].version for name in names if name in packages and packages[name].there}, names
-                )
-                for side, packages in (("before", before), ("after", after))
-            },
-        }
-
-    def foretold(self, before, steps, to_hold):
-        """Return what the module would tell once the steps are done. to_hold: the Family to be held, None for none"""
-        after = {
-            name: before.get(name, text.Package("", "i", "i", ""))._replace(version=version, status="i")
-            for name, version in text.afterwards(before, steps).items()
-        }
-        return dict(self.result(before, self.held(after, to_hold, True) if to_hold else after), changed=True)
+        missing = [name for name in changes.to_hold(status, family) if not status[name].held] if hold else []
+        if missing and self.check_mode:
+            return changes.holding(status, missing)
+        if missing:
+            self.apt.mark("hold", missing)
+            return self.apt.status()
+        return status

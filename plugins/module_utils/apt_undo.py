@@ -13,6 +13,7 @@ import shutil
 
 from ansible_collections.ollama_fleet.stack.plugins.module_utils import apt_transaction as text
 from ansible_collections.ollama_fleet.stack.plugins.module_utils import deb_repack
+from ansible_collections.ollama_fleet.stack.plugins.module_utils import package_changes as changes
 from ansible_collections.ollama_fleet.stack.plugins.module_utils.errors import FleetError
 
 JOURNAL = "journal.json"
@@ -96,7 +97,7 @@ class Journal:
         """Bring the host back to what the journal says. The journal stays when that fails."""
         with open(f"{self.folder}/{JOURNAL}", encoding="utf-8") as file:
             record = json.load(file)
-        before = {name: text.Package(*fields) for name, fields in record["before"].items()}
+        before = {name: changes.Package(*fields) for name, fields in record["before"].items()}
         said = [
             *self.packages_back(before, record),
             *self.marks_back(before, record),
@@ -104,7 +105,7 @@ class Journal:
         for path in record["absent"]:
             shutil.rmtree(path, ignore_errors=True)
         left = [name for part in way_back(before, self.now(record)) for name in part]
-        problem = f"{text.named(left)} could not be brought back" if left else self.apt.problem()
+        problem = f"{changes.named(left)} could not be brought back" if left else self.apt.problem()
         if problem:
             raise FleetError(
                 "the host's packages could not be brought back to what they were",

@@ -5,9 +5,11 @@ from __future__ import annotations
 
 from ansible_collections.ollama_fleet.stack.plugins.module_utils.apt_change import AptChange
 from ansible_collections.ollama_fleet.stack.plugins.module_utils.apt_host import Apt
+from ansible_collections.ollama_fleet.stack.plugins.module_utils.dnf_change import DnfChange
+from ansible_collections.ollama_fleet.stack.plugins.module_utils.dnf_host import Dnf
 from ansible_collections.ollama_fleet.stack.plugins.module_utils.errors import FleetError
 
-MANAGERS = {"apt": ("apt-get", Apt, AptChange)}
+MANAGERS = {"apt": ("apt-get", Apt, AptChange), "dnf": ("dnf", Dnf, DnfChange)}
 
 
 def manager_of(module, wish, timeout):

@@ -26,6 +26,10 @@ class Keys:
         """The public key as signed-by takes it, not armoured."""
         return self._seen[fingerprint]
 
+    def armoured(self, fingerprint: str) -> bytes:
+        """The public key as text, as NVIDIA's gpgkey is."""
+        return self._gpg(["--armor", "--export", fingerprint])
+
     def sign(self, release: Path, fingerprint: str) -> None:
         """Write InRelease, and Release.gpg, beside a Release file."""
         common = ["--local-user", fingerprint, "--yes"]

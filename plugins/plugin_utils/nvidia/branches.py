@@ -11,7 +11,7 @@ OLLAMA_FLOOR = 550
 # Ollama: compute capability 5.0 to 6.2, which is Maxwell and Pascal.
 OLLAMA_FLOOR_OLD = 570
 BLACKWELL_FLOOR = 570
-BLACKWELL_ULTRA_FLOOR = 580
+LATE_BLACKWELL_FLOOR = 580
 LAST_BEFORE_TURING = 580
 LAST_FOR_KEPLER = 470
 
@@ -47,8 +47,8 @@ def floor(gpu):
     """Return (lowest branch, why) for a card."""
     if gpu["architecture"] in ("maxwell", "pascal"):
         return OLLAMA_FLOOR_OLD, f"Ollama needs {OLLAMA_FLOOR_OLD} for compute capability 5.0 to 6.2"
-    if cards.blackwell_ultra(gpu):
-        return BLACKWELL_ULTRA_FLOOR, f"{BLACKWELL_ULTRA_FLOOR} is the first branch for Blackwell Ultra"
+    if cards.late_blackwell(gpu):
+        return LATE_BLACKWELL_FLOOR, f"{LATE_BLACKWELL_FLOOR} is the first branch for Blackwell Ultra and GB10"
     if gpu["architecture"] == "blackwell":
         return BLACKWELL_FLOOR, f"{BLACKWELL_FLOOR} is the first branch for Blackwell"
     return OLLAMA_FLOOR, f"Ollama needs {OLLAMA_FLOOR}"

@@ -7,6 +7,10 @@ from ansible_collections.ollama_fleet.stack.plugins.module_utils import nvidia_p
 from ansible_collections.ollama_fleet.stack.plugins.plugin_utils.nvidia.refusal import RefusalError
 
 FIRST_OF_KEPLER = 0x0FC0
+# B200 and GB200 (GB100, GB102).
+BLACKWELL_SERVER = range(0x2900, 0x2A00)
+# GB10 of the DGX Spark (GB20B).
+BLACKWELL_SPARK = range(0x2E00, 0x2F00)
 # B300 and GB300 (GB110): the first driver for them is of branch 580.
 BLACKWELL_ULTRA = range(0x3180, 0x3200)
 
@@ -64,9 +68,15 @@ def unknown(gpu):
     return gpu["architecture"] == nvidia_pci.UNKNOWN
 
 
+def server_blackwell(gpu):
+    """Whether a card is of the Blackwell chips for servers (B200, GB200, B300, GB300), which NVLink may join."""
+    device = int(gpu["device_id"], 16)
+    return device in BLACKWELL_SERVER or device in BLACKWELL_ULTRA
+
+
 def with_grace(gpu, host):
-    """Whether a Hopper or Blackwell card sits on NVIDIA's own Arm processor: these modules exist on aarch64 only."""
-    return host["os"]["architecture"] == "aarch64" and gpu["architecture"] in ("hopper", "blackwell")
+    """Whether a Hopper or server Blackwell card sits beside NVIDIA's own Arm processor, as far as ids tell."""
+    return host["os"]["architecture"] == "aarch64" and (gpu["architecture"] == "hopper" or server_blackwell(gpu))
 
 
 def open_only(gpu, host):
@@ -74,8 +84,10 @@ def open_only(gpu, host):
     return gpu["architecture"] == "blackwell" or with_grace(gpu, host)
 
 
-def blackwell_ultra(gpu):
-    return int(gpu["device_id"], 16) in BLACKWELL_ULTRA
+def late_blackwell(gpu):
+    """Whether a Blackwell card came later than the first ones, and its first driver with it."""
+    device = int(gpu["device_id"], 16)
+    return device in BLACKWELL_ULTRA or device in BLACKWELL_SPARK
 
 
 def passed_on(gpu):

@@ -39,8 +39,13 @@ class Case:
         return self.host["driver"]
 
     def note(self, topic, choice, reason=""):
-        """Add a line to the specialist's note: what was chosen, and why."""
-        self.notes.append({"topic": topic, "choice": choice, "reason": reason})
+        """Add a line to the specialist's note: what was chosen, and why; or say anew what was said of a topic."""
+        line = {"topic": topic, "choice": choice, "reason": reason}
+        places = [place for place, note in enumerate(self.notes) if note["topic"] == topic]
+        if places:
+            self.notes[places[0]] = line
+        else:
+            self.notes.append(line)
 
     def decision(self, action, *reasons):
         return {**EMPTY, **self.known, "action": action, "reasons": list(reasons), "notes": self.notes}

@@ -45,6 +45,7 @@ def compare(case):
     if not have and state.fits(driver, known["branch"], known["flavor"], known["version"]):
         # A driver that fits stays, also when other packages of the same branch brought it.
         known.update(packages={}, extra=[], services=[], version=driver["loaded"], block_nouveau=False)
+        case.note("version", driver["loaded"], "loaded from other packages than these, which are not held")
         return case.decision("keep", f"{now(driver)}, from other packages: it stays, and is not locked")
     return install(case, state.same_inside(have))
 
@@ -56,6 +57,7 @@ def install(case, inside):
     completes = bool(inside) and state.fits(driver, known["branch"], known["flavor"], known["version"] or inside)
     if completes:
         known["version"] = driver["loaded"]
+        case.note("version", driver["loaded"], "it runs; what is missing comes at its version")
     target = known["version"] or f"the newest of branch {known['branch']}"
     reasons = [
         f"install {target} with {known['flavor']} modules from {sources.NAMES[known['source']]}",
@@ -78,6 +80,8 @@ def whole(case, version, have):
     host, driver, known = case.host, case.driver, case.known
     was_locked = bool(known["version"])
     known.update(packages=have, version=version)
+    if not was_locked:
+        case.note("version", version, "installed already, and locked as it is")
     missing = state.without_module(host, version)
     if driver["loaded"] == version and driver["flavor"] == known["flavor"]:
         if driver["user_space"] not in (None, version):

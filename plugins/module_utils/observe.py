@@ -10,32 +10,32 @@ from __future__ import annotations
 import functools
 import glob
 import hashlib
-import http.client
 import json
 import os
 import pwd
 import re
-import shutil
 import socket
 import stat
 import struct
-import subprocess
-import urllib.request
 
 from ansible_collections.ollama_fleet.stack.plugins.module_utils import (
     cdi_specs,
-    gpu_state,
+    docker_state,
     kernel_modules,
     managed,
-    nvidia_pci,
+    nvidia_state,
     package_sources,
     package_state,
+    signing_keys,
+)
+from ansible_collections.ollama_fleet.stack.plugins.module_utils.reading import (
+    fetch,
+    fetch_from_socket,
+    read,
+    read_bytes,
+    run,
 )
 
-NVIDIA = "0x10de"
-MELLANOX = "0x15b3"
-GPU_CLASSES = ("0x0300", "0x0302")
-NVSWITCH_CLASS = "0x0680"
 TOOLKIT_PACKAGES = (
     "nvidia-container-toolkit",
     "nvidia-container-toolkit-base",
@@ -43,79 +43,13 @@ TOOLKIT_PACKAGES = (
     "libnvidia-container1",
 )
 DRIVER_PACKAGE = re.compile(
-    r"^(nvidia-|libnvidia-|nvlsm$|libcuda1$|linux-(modules|objects|signatures)-nvidia-|cuda-drivers|kmod-nvidia"
-    r"|dkms-nvidia|firmware-nvidia-|xserver-xorg-video-nvidia)"
+    r"^((lib|k?modules?-|kmod-|akmod-|dkms-|firmware-|dnf-plugin-|xserver-xorg-video-|xorg-x11-drv-)?nvidia(-|$)"
+    r"|linux-(modules|objects|signatures)-nvidia-|cuda-drivers|libcuda1$|nvlsm$|libnvsdm)"
 )
+FABRIC_PACKAGE = re.compile(r"^nvidia-fabric-?manager(-\d+)?$")
+FABRIC_SERVICE = "nvidia-fabricmanager"
 DOCKER_PACKAGE = re.compile(r"^(docker[.-].*|containerd(\.io)?|runc|podman-docker|apparmor)$")
-# The keys that DKMS signs with: its own, and Ubuntu's.
-SIGNING_KEYS = ("/lib/dkms/mok.pub", "/lib/shim-signed/mok/MOK.der")
 LISTENING = "0A"
-
-
-def run(command):
-    """Return a program's output, or None where it is not there, fails or takes more than five seconds."""
-    environment = dict(os.environ, LC_ALL="C", PATH=os.environ.get("PATH", "") + ":/usr/sbin:/sbin:/usr/local/bin")
-    try:
-        result = subprocess.run(
-            command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=5, check=False, env=environment
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return result.stdout.decode("utf-8", "replace") if result.returncode == 0 else None
-
-
-def fetch(url):
-    """Return the JSON at an http URL, or None where nothing answers within two seconds. Proxies are not asked."""
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    try:
-        with opener.open(url, timeout=2) as answer:
-            return json.load(answer)
-    except (OSError, ValueError, http.client.HTTPException):
-        return None
-
-
-class UnixConnection(http.client.HTTPConnection):
-    """HTTP over a Unix socket, as Docker's engine speaks it."""
-
-    def __init__(self, path):
-        super().__init__("localhost", timeout=5)
-        self.path = path
-
-    def connect(self):
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(self.path)
-
-
-def fetch_from_socket(path, url):
-    """Return the JSON that a Unix socket answers, or None where nothing does."""
-    connection = UnixConnection(path)
-    try:
-        connection.request("GET", url)
-        answer = connection.getresponse()
-        return json.loads(answer.read()) if answer.status == 200 else None
-    except (OSError, ValueError, http.client.HTTPException):
-        return None
-    finally:
-        connection.close()
-
-
-def read(path):
-    """Return a text file without its last line end, or None."""
-    try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            return file.read().rstrip("\n")
-    except OSError:
-        return None
-
-
-def read_bytes(path):
-    """Return a file's content, or None."""
-    try:
-        with open(path, "rb") as file:
-            return file.read()
-    except OSError:
-        return None
 
 
 class UnreadableRecordError(Exception):
@@ -175,20 +109,22 @@ class Host:
 
     def package(self, name):
         """The version of an installed package, or None."""
-        package = self.all_packages.get(name)
+        package = self._packages.all.get(name)
         return package["version"] if package and package["installed"] else None
 
     def held(self, name):
         """Whether a package is kept at its version (dpkg's hold, dnf's versionlock)."""
-        return bool(self.all_packages.get(name, {}).get("held"))
+        return name in self._packages.held
 
     def members(self, group):
-        """The users whom /etc/group puts into a group, or None where there is no such group."""
-        for line in (read(self.etc_root + "/group") or "").splitlines():
-            name, *_rest, users = line.split(":")
-            if name == group:
-                return [user for user in users.split(",") if user]
-        return None
+        """The users in a group, those included whose own group it is; None where there is no such group."""
+        lines = (read(self.etc_root + "/group") or "").splitlines()
+        fields = next((line.split(":") for line in lines if line.startswith(group + ":")), None)
+        if fields is None or len(fields) < 4:
+            return None
+        accounts = [line.split(":") for line in (read(self.etc_root + "/passwd") or "").splitlines()]
+        own = [account[0] for account in accounts if len(account) > 3 and account[3] == fields[2]]
+        return sorted({*filter(None, fields[3].split(",")), *own})
 
     def services(self, units):
         """{unit: {active, enabled} or None where there is no such unit}. Asks systemd once for all that are new."""
@@ -277,17 +213,12 @@ class Host:
 
     @functools.cached_property
     def mok_enrolled(self):
-        """Whether the firmware trusts a key that modules are signed with here; None where nothing tells."""
-        efi = self.sys_root + "/firmware/efi"
-        lists = [*glob.glob(efi + "/mok-variables/MokListRT"), *glob.glob(efi + "/efivars/MokListRT-*")]
-        trusted = b"".join(content for content in map(read_bytes, lists) if content)
-        keys = [read_bytes(self.var_root + path) for path in SIGNING_KEYS]
-        # The list holds whole certificates, each as the key's file has it.
-        return any(key in trusted for key in keys if key) if trusted else None
+        """Whether the firmware's shim trusts the key that DKMS signs with here; None where nothing tells."""
+        return signing_keys.enrolled(self.sys_root, self.etc_root, self.var_root, self.os["id"])
 
     @functools.cached_property
     def kernels(self):
-        return kernel_modules.kernels(self.boot_root, self.modules_root, self.kernel, self.run)
+        return kernel_modules.Kernels(self.kernel, self.boot_root, self.modules_root, self.var_root, self.run).all()
 
     @functools.cached_property
     def wsl(self):
@@ -334,106 +265,69 @@ class Host:
     # ------------------------------------------------------------ NVIDIA
 
     @functools.cached_property
-    def _pci(self):
-        """(address, vendor, device id, class, path) of each function on the PCI bus, by address."""
-        return [
-            (os.path.basename(path), *(read(f"{path}/{name}") or "" for name in ("vendor", "device", "class")), path)
-            for path in sorted(glob.glob(self.sys_root + "/bus/pci/devices/*"))
-        ]
-
-    @functools.cached_property
-    def _nvidia_devices(self):
-        """(address, device id, class, path) of each NVIDIA function on the PCI bus, by address."""
-        return [(address, *rest) for address, vendor, *rest in self._pci if vendor == NVIDIA]
+    def _nvidia(self):
+        return nvidia_state.Nvidia(self.sys_root, self.proc_root, self.run)
 
     @functools.cached_property
     def gpus(self):
-        measured = gpu_state.from_smi(self.run(gpu_state.QUERY)) if self._loaded_driver else {}
-        return [
-            self._gpu(address, device_id, path, measured)
-            for address, device_id, device_class, path in self._nvidia_devices
-            if device_class.startswith(GPU_CLASSES)
-        ]
-
-    def _gpu(self, address, device_id, path, measured):
-        driver = os.path.basename(os.readlink(path + "/driver")) if os.path.islink(path + "/driver") else None
-        folder = f"{self.proc_root}/driver/nvidia/gpus"
-        # The driver gives up a card that no longer answers.
-        given_up = driver == "nvidia" and os.path.isdir(folder) and not os.path.isdir(f"{folder}/{address}")
-        return {
-            "pci_address": address,
-            "vendor_id": NVIDIA[2:],
-            "device_id": device_id[2:],
-            "architecture": nvidia_pci.architecture(int(device_id, 16)),
-            **gpu_state.information(read(f"{folder}/{address}/information")),
-            "driver_in_use": driver,
-            "state": "lost" if given_up or not gpu_state.answers(path + "/config") else "ok",
-            **measured.get(address, {"memory_bytes": None, "mig": None}),
-        }
+        return self._nvidia.gpus()
 
     @functools.cached_property
     def nvswitches(self):
-        return [address for address, _id, name, _path in self._nvidia_devices if name.startswith(NVSWITCH_CLASS)]
+        return self._nvidia.nvswitches()
 
     @functools.cached_property
     def nvswitch_bridges(self):
-        """Looked for beside Blackwell's server cards only: vital product data are slow to read."""
-        if not any(
-            name.startswith("0x0302") and is_blackwell(device) for _at, device, name, _path in self._nvidia_devices
-        ):
-            return []
-        return [
-            address
-            for address, vendor, _id, name, path in self._pci
-            if vendor == MELLANOX and name.startswith("0x02") and gpu_state.is_switch_bridge(path + "/vpd")
-        ]
-
-    @functools.cached_property
-    def _loaded_driver(self):
-        text = read(self.proc_root + "/driver/nvidia/version") or ""
-        in_proc = re.search(r"Module\b.*?\s(\d+\.[\d.]+)\s", text)
-        return read(self.sys_root + "/module/nvidia/version") or (in_proc.group(1) if in_proc else None)
+        return self._nvidia.nvswitch_bridges()
 
     @functools.cached_property
     def driver(self):
-        running = next((kernel for kernel in self.kernels if kernel["running"]), {"module": None})
-        opened = "Open Kernel Module" in (read(self.proc_root + "/driver/nvidia/version") or "")
-        loaded = self._loaded_driver
+        loaded, flavor = self._nvidia.loaded
+        running = next((kernel["module"] for kernel in self.kernels if kernel["running"]), None)
+        folders = [root + "/modprobe.d" for root in (self.etc_root, self.run_root, self.usr_root + "/lib")]
         return {
             "loaded": loaded,
-            "flavor": None if loaded is None else "open" if opened else "proprietary",
-            "on_disk": running["module"]["version"] if running["module"] else None,
+            "flavor": flavor,
+            "on_disk": running["version"] if running else None,
             "user_space": self._user_space_driver(),
             "nouveau": os.path.isdir(self.sys_root + "/module/nouveau"),
-            "nouveau_blocked": self._blocks("nouveau"),
+            "nouveau_blocked": nvidia_state.blocked("nouveau", folders, read(self.proc_root + "/cmdline") or ""),
+            "nvswitch_devices": self._nvidia.nvswitch_devices(),
+            "fabric_manager": self._fabric_manager(),
             "processes": self._gpu_processes() if loaded else [],
             "packages": {
                 name: package
-                for name, package in self.all_packages.items()
+                for name, package in self._packages.all.items()
                 if DRIVER_PACKAGE.match(name) and name not in TOOLKIT_PACKAGES
             },
         }
 
-    def _blocks(self, module):
-        folders = (self.etc_root + "/modprobe.d", self.run_root + "/modprobe.d", self.usr_root + "/lib/modprobe.d")
-        wanted = re.compile(
-            rf"^\s*(blacklist\s+{module}\s*$|install\s+{module}\s+/(usr/)?bin/(true|false))", re.MULTILINE
-        )
-        return any(wanted.search(read(path) or "") for folder in folders for path in glob.glob(folder + "/*.conf"))
+    def _fabric_manager(self):
+        """{version, active} of an installed fabric manager, or None."""
+        found = [item for name, item in self._packages.all.items() if FABRIC_PACKAGE.match(name) and item["installed"]]
+        if not found:
+            return None
+        service = self.services([FABRIC_SERVICE])[FABRIC_SERVICE]
+        return {"version": found[0]["version"], "active": bool(service and service["active"])}
 
     def _gpu_processes(self):
         """Who computes on a GPU: pid, name, and the container's name where it runs in one."""
         names = {item["id"]: item["name"] for item in self.docker["containers"]}
         found = []
-        for pid in sorted(self._device_holders):
+        for pid in sorted({pid for pid, target in self._open_files if nvidia_state.COMPUTES.match(target)}):
             name = read(f"{self.proc_root}/{pid}/comm")
-            if name and not name.startswith(gpu_state.OWN_PROCESSES):
-                container = gpu_state.container_id(read(f"{self.proc_root}/{pid}/cgroup"))
-                found.append({"pid": pid, "name": name, "container": names.get(container, container)})
+            if name and not name.startswith(nvidia_state.OWN_PROCESSES):
+                group = read(f"{self.proc_root}/{pid}/cgroup") or ""
+                container = nvidia_state.CONTAINER_ID.search(group)
+                identity = container.group(0) if container else None
+                found.append({"pid": pid, "name": name, "container": names.get(identity, identity)})
         return found
 
     def _user_space_driver(self):
         """The version of the NVML that programs load, from its file's name: needs neither a GPU nor nvidia-smi."""
+        # The loader's cache has the name as it is; only where it is in there is the program started that reads it.
+        if b"libnvidia-ml.so.1\0" not in (read_bytes(self.etc_root + "/ld.so.cache") or b""):
+            return None
         for line in (self.run(["ldconfig", "-p"]) or "").splitlines():
             name, _, path = line.strip().partition(" => ")
             if name.startswith("libnvidia-ml.so.1 "):
@@ -445,37 +339,30 @@ class Host:
     @functools.cached_property
     def toolkit(self):
         folders = (self.etc_root + "/cdi", self.run_root + "/cdi")
-        packages = {name: self.all_packages[name] for name in TOOLKIT_PACKAGES if name in self.all_packages}
-        present = os.path.exists(self.usr_root + "/bin/nvidia-ctk")
-        said = re.search(r"version\s+(\d\S*)", (self.run(["nvidia-ctk", "--version"]) if present else None) or "")
+        packages = {name: self._packages.all[name] for name in TOOLKIT_PACKAGES if name in self._packages.all}
         return {
             "packages": packages,
-            "version": said.group(1) if said else None,
+            "version": self._toolkit_version(packages.get("nvidia-container-toolkit-base")),
             "cdi_devices": cdi_specs.devices(folders, read),
         }
+
+    def _toolkit_version(self, package):
+        """The version of nvidia-ctk: of the package that brings it, else of the program itself."""
+        text = package["version"] if package and package["installed"] else ""
+        if not text and os.path.exists(self.usr_root + "/bin/nvidia-ctk"):
+            text = self.run(["nvidia-ctk", "--version"]) or ""
+        version = re.search(r"\d+\.\d+\.\d+([~-]rc\.\d+)?", text)
+        return version.group(0) if version else None
 
     # ------------------------------------------------------------ software
 
     @functools.cached_property
-    def _package_state(self):
-        """(packages by name, names that are half installed) of everything on the host."""
-        if self.os["family"] == "redhat":
-            locks = read(self.etc_root + "/dnf/plugins/versionlock.list") or ""
-            return package_state.from_rpm(self.run(package_state.RPM) or "", locks)
-        return package_state.from_dpkg(self.run(package_state.DPKG) or "")
-
-    @property
-    def all_packages(self):
-        """{name: {version, installed, held}} of all that has at least a configuration left."""
-        return self._package_state[0]
+    def _packages(self):
+        return package_state.Packages(self.etc_root, self.var_root, self.os["family"], self.run)
 
     @functools.cached_property
     def packages(self):
-        return {
-            "manager": {"debian": "apt", "redhat": "dnf"}.get(self.os["family"], ""),
-            "broken": self._package_state[1],
-            "held": sorted(name for name, package in self.all_packages.items() if package["held"]),
-        }
+        return {"manager": self._packages.manager, "broken": self._packages.broken, "held": self._packages.held}
 
     @functools.cached_property
     def repositories(self):
@@ -483,47 +370,17 @@ class Host:
 
     @functools.cached_property
     def docker(self):
-        version = self.fetch_from_socket(self.docker_socket, "/version")
-        listed = self.fetch_from_socket(self.docker_socket, "/containers/json?all=1") if version else None
-        present = shutil.which("docker", path="/usr/bin:/usr/local/bin:/snap/bin") is not None
-        compose = self.run(["docker", "compose", "version", "--short"]) if present else None
-        information = (self.fetch_from_socket(self.docker_socket, "/info") if version else None) or {}
+        present, compose = docker_state.client(self.usr_root, self._packages.all, self.run)
         return {
             "present": present,
-            "version": version["Version"] if version else None,
-            "compose": compose.strip().lstrip("v") if compose else None,
-            "snap": os.path.exists("/snap/bin/docker") or os.path.isdir("/var/snap/docker"),
-            "cgroup_driver": information.get("CgroupDriver"),
-            "runtimes": sorted(information.get("Runtimes") or {}),
-            # An engine that knows CDI and has it off names no folders.
-            "cdi": bool(information.get("CDISpecDirs")),
-            "cdi_spec_dirs": information.get("CDISpecDirs") or [],
-            "packages": {name: value for name, value in self.all_packages.items() if DOCKER_PACKAGE.match(name)},
-            "containers": [self._container(item) for item in listed or []],
-        }
-
-    def _container(self, item):
-        labels = item.get("Labels") or {}
-        health = re.search(r"\((?:health: )?(\w+)\)", item.get("Status", ""))
-        published = [port for port in item.get("Ports") or [] if port.get("PublicPort")]
-        # One more question for each, so only where a container could have a GPU at all.
-        asked = self._nvidia_devices or self.wsl_gpu
-        settings = (
-            self.fetch_from_socket(self.docker_socket, f"/containers/{item['Id']}/json") if asked else None
-        ) or {}
-        host_config = settings.get("HostConfig") or {}
-        return {
-            "id": item["Id"],
-            "gpu": wants_gpu(host_config),
-            "restart": (host_config.get("RestartPolicy") or {}).get("Name"),
-            "name": item["Names"][0].lstrip("/") if item.get("Names") else item["Id"],
-            "image": item["Image"],
-            "image_id": item["ImageID"],
-            "state": item["State"],
-            "health": health.group(1) if health else None,
-            "project_dir": labels.get("com.docker.compose.project.working_dir"),
-            "config_hash": labels.get("com.docker.compose.config-hash"),
-            "ports": [{"address": port.get("IP", ""), "port": port["PublicPort"]} for port in published],
+            "compose": compose,
+            "snap": docker_state.from_snap(self.var_root),
+            "packages": {name: value for name, value in self._packages.all.items() if DOCKER_PACKAGE.match(name)},
+            **docker_state.engine(
+                lambda path: self.fetch_from_socket(self.docker_socket, path),
+                # One more question for each container, so only where one could have a GPU at all.
+                inspect=bool(self.gpus) or self.wsl_gpu,
+            ),
         }
 
     @functools.cached_property
@@ -569,15 +426,10 @@ class Host:
             found += [(pid, target) for target in targets if target.startswith(("socket:[", "/dev/nvidia"))]
         return found
 
-    @property
+    @functools.cached_property
     def _sockets(self):
         """{inode: pid of the process that holds the socket}."""
         return {target[8:-1]: pid for pid, target in self._open_files if target.startswith("socket:[")}
-
-    @property
-    def _device_holders(self):
-        """The processes that have an NVIDIA device open."""
-        return {pid for pid, target in self._open_files if gpu_state.DEVICE.match(target)}
 
     # ------------------------------------------------------------ what was applied
 
@@ -625,22 +477,6 @@ class Host:
             " toolkit docker ollama packages repositories ports disk memory cpus records"
         )
         return {name: getattr(self, name) for name in names.split()}
-
-
-def is_blackwell(device_id):
-    return nvidia_pci.architecture(int(device_id, 16)) == "blackwell"
-
-
-def wants_gpu(host_config):
-    """Whether a container asks for an NVIDIA GPU: as Docker's --gpus and CDI do, by runtime, or device by device."""
-    requests = host_config.get("DeviceRequests") or []
-    named = [name for request in requests for name in request.get("DeviceIDs") or []]
-    return bool(
-        any(request.get("Driver") in ("", "nvidia", None) for request in requests)
-        or any(name.startswith("nvidia.com/") for name in named)
-        or host_config.get("Runtime") == "nvidia"
-        or any(device.get("PathOnHost", "").startswith("/dev/nvidia") for device in host_config.get("Devices") or [])
-    )
 
 
 def readable(address):

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import configparser
 import glob
 import os
 import re
@@ -63,17 +62,15 @@ def paragraphs(file, text):
 
 
 def dnf(file, text):
-    """Return the enabled repositories of a .repo file; a file that dnf could not read either has none."""
-    parser = configparser.ConfigParser(interpolation=None, strict=False)
-    try:
-        parser.read_string(text)
-    except configparser.Error:
-        return []
-    return [
-        source(file, parser[name].get("baseurl", "").split(), [name], [], parser[name].get("gpgkey", ""))
-        for name in parser.sections()
-        if parser[name].get("enabled", "1").strip().lower() in ("1", "true", "yes")
-    ]
+    """Return the enabled repositories of a .repo file."""
+    found = []
+    for section in re.split(r"^\[", text, flags=re.MULTILINE)[1:]:
+        name = section.partition("]")[0]
+        said = dict(re.findall(r"^(\w+)[ \t]*=[ \t]*(.*(?:\n[ \t]+\S.*)*)", section, re.MULTILINE))
+        if said.get("enabled", "1").strip().lower() in ("1", "true", "yes"):
+            uris = next((said[key].split() for key in ("baseurl", "mirrorlist", "metalink") if said.get(key)), [])
+            found.append(source(file, uris, [name], [], " ".join(said.get("gpgkey", "").split())))
+    return found
 
 
 def repositories(etc_root, read):

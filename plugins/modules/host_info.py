@@ -11,6 +11,8 @@ description:
   - Reads all that the roles of this collection need to know about a host, in one run, and changes nothing.
   - GPUs are found by their PCI ids, so no driver is needed. Their architecture comes from a table; an id that the table
     lacks is C(unknown). What only a driver knows (memory, MIG) is asked of C(nvidia-smi) once, where one is loaded.
+  - Versions of the driver are three: the loaded module, the module on disk for each kernel that can boot, and the
+    libraries in user space.
   - Every record that M(ollama_fleet.stack.record) left is compared with the host as it is now.
   - The result is the fact C(ansible_facts['ollama_fleet']).
 options:
@@ -31,7 +33,7 @@ options:
     type: path
     default: /usr
   var_root:
-    description: Where to look for the keys that kernel modules are signed with.
+    description: Where to look for dpkg's database, DKMS, and the keys that kernel modules are signed with.
     type: path
     default: /var
   boot_root:
@@ -76,8 +78,9 @@ attributes:
     support: full
 notes:
   - Run it with become. Without it records cannot be read, and the processes behind open ports stay unnamed.
-  - C(nvidia-smi), C(nvidia-ctk), C(ldconfig), C(dpkg-query), C(rpm), C(systemctl) and C(docker) always ask the running
-    host, whatever the roots are. None may take longer than five seconds.
+  - Files are read before programs are asked. C(systemctl) is started where a record names services; C(rpm),
+    C(ldconfig), C(modinfo), C(nvidia-smi), C(nvidia-ctk) and C(docker) only where no file says it. They ask the running
+    host, whatever the roots are, and none is waited for longer than five seconds (C(nvidia-smi), two).
 author:
   - The ollama-fleet authors
 """
@@ -137,7 +140,7 @@ ansible_facts:
           type: str
         kernels:
           description: >-
-            Kernels that can boot, by name, and the running one, which a container or WSL has no image of.
+            Kernels that have an image (where none has, those that have modules), and before them the running one.
           type: list
           elements: dict
           contains:
@@ -180,7 +183,7 @@ ansible_facts:
           type: bool
         mok_enrolled:
           description: >-
-            Whether the firmware trusts a key that DKMS signs with here; null where nothing tells.
+            Whether the firmware's shim trusts the key that DKMS signs with; null without UEFI or where it cannot tell.
           type: bool
         wsl:
           description: >-
@@ -210,7 +213,12 @@ ansible_facts:
               type: str
             architecture:
               description: >-
-                C(hopper), ..., or C(unknown) for an id that the table lacks.
+                C(hopper), ..., or C(unknown) for an id that the table lacks, whatever its neighbours are.
+              type: str
+            model:
+              description: >-
+                The card's name in the PCI ID database (C(H100 SXM5 80GB)), which needs no driver; null for an id that
+                has none there.
               type: str
             name:
               description: >-
@@ -274,11 +282,29 @@ ansible_facts:
               type: bool
             nouveau_blocked:
               description: >-
-                Whether a file in modprobe.d keeps nouveau from being loaded.
+                Whether a file in modprobe.d or the kernel's command line keeps nouveau from being loaded.
               type: bool
+            nvswitch_devices:
+              description: >-
+                PCI addresses of the NVSwitches that the loaded driver has.
+              type: list
+              elements: str
+            fabric_manager:
+              description: >-
+                The fabric manager; null when none is installed.
+              type: dict
+              contains:
+                version:
+                  description: >-
+                    Version of its package.
+                  type: str
+                active:
+                  description: >-
+                    Whether its service runs.
+                  type: bool
             processes:
               description: >-
-                Processes that have a GPU open, NVIDIA's own services left out.
+                Processes that compute on a GPU (they have C(/dev/nvidia-uvm) open), NVIDIA's own services left out.
               type: list
               elements: dict
               contains:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import lzma
 import shutil
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,8 @@ class Programs:
         self.answers = answers
         self.asked: list[list[str]] = []
 
-    def __call__(self, command: list[str]) -> str | None:
+    def __call__(self, command: list[str], timeout: float = 5) -> str | None:
+        assert timeout > 0
         self.asked.append(command)
         return self.answers.get(command[0].replace("-", "_"))
 
@@ -48,20 +50,34 @@ class HostTree:
         self.write("proc/sys/kernel/arch", "x86_64\n")
         return self.write("proc/1/comm", "systemd\n")
 
+    def package(self, name: str, version: str, state: str = "install ok installed") -> HostTree:
+        """A package as dpkg's status file has it. state: what is wanted, whether that went well, what it is."""
+        path = self.root / "var/lib/dpkg/status"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a") as file:
+            file.write(f"Package: {name}\nStatus: {state}\nArchitecture: amd64\nVersion: {version}\n\n")
+        return self
+
+    def kernel(self, release: str, module: str = "", path: str = "kernel/nvidia/nvidia.ko", **more: Any) -> HostTree:
+        """A kernel that can boot, with NVIDIA's module of this version or without. more: licence, headers"""
+        self.write(f"boot/vmlinuz-{release}", "")
+        index = "kernel/fs/ext4.ko: kernel/lib/crc16.ko\n"
+        if module:
+            index += f"{path}: kernel/drivers/drm.ko\n"
+            licence = more.get("licence", "Dual MIT/GPL")
+            content = f"\x7fELF\0version={module}\0license={licence}\0srcversion=ABC\0".encode()
+            self.write(f"modules/{release}/{path}", lzma.compress(content) if path.endswith(".xz") else content)
+        self.write(f"modules/{release}/modules.dep", index)
+        if more.get("headers"):
+            self.write(f"modules/{release}/build/Makefile", "")
+        return self
+
     def pci(self, address: str, vendor: str, device: str, device_class: str, driver: str = "") -> HostTree:
         folder = f"sys/bus/pci/devices/{address}"
         for name, value in (("vendor", vendor), ("device", device), ("class", device_class)):
             self.write(f"{folder}/{name}", value + "\n")
         if driver:
             (self.root / folder / "driver").symlink_to(f"../../drivers/{driver}")
-        return self
-
-    def kernel(self, release: str, module: str = "", headers: bool = False) -> HostTree:
-        """A kernel that can boot. module: its NVIDIA module's path below the kernel's folder."""
-        self.write(f"boot/vmlinuz-{release}", "")
-        self.write(f"modules/{release}/modules.dep", f"kernel/fs/ext4/ext4.ko: kernel/lib/crc16.ko\n{module}:\n")
-        if headers:
-            (self.root / "modules" / release / "build").mkdir()
         return self
 
     def recording(self, name: str) -> HostTree:

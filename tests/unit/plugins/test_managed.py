@@ -30,10 +30,15 @@ class Served:
         self.file.chmod(0o644)
         tree.pci("0000:01:00.0", "0x10de", "0x2330", "0x030200")
         self.container: dict[str, Any] = dict(CONTAINER)
-        self.set("dpkg_query", "docker.io\t26.1.5\tii \n")
+        tree.system("debian", "13", "6.12.0-1-amd64").write("etc/group", "docker:x:101:ann,bob\n")
+        self.package("26.1.5", "hold ok installed")
         self.set("systemctl", "LoadState=loaded\nActiveState=active\nUnitFileState=enabled\n")
         tree.docker = {"/version": {"Version": "26"}, "/containers/json?all=1": [self.container]}
         tree.web = {OLLAMA + "/api/tags": {"models": [{"name": "smol:1", "digest": "d1"}]}}
+
+    def package(self, version: str, state: str) -> None:
+        (self.tree.root / "var/lib/dpkg/status").unlink(missing_ok=True)
+        self.tree.package("docker.io", version, state)
 
     def set(self, program: str, answer: str) -> None:
         self.tree.programs = Programs(**{**self.tree.programs.answers, program: answer})
@@ -43,7 +48,9 @@ class Served:
         return {
             "files": [str(self.file)],
             "packages": ["docker.io"],
+            "holds": ["docker.io"],
             "services": ["docker"],
+            "members": {"docker": ["ann"]},
             "containers": ["ollama"],
             "models": [{"name": "smol:1", "base_url": OLLAMA}],
             "facts": ["gpus"],
@@ -66,8 +73,11 @@ DAMAGE: list[tuple[str, Callable[[Served], object]]] = [
     ("{file} was changed by hand", lambda s: s.file.write_text("{ }")),
     ("{file} was removed", lambda s: s.file.unlink()),
     ("the mode of {file} is 0666, was 0644", lambda s: s.file.chmod(0o666)),
-    ("package docker.io is not installed", lambda s: s.set("dpkg_query", "docker.io\t26.1.5\trc \n")),
-    ("package docker.io is 27.0, was 26.1.5", lambda s: s.set("dpkg_query", "docker.io\t27.0\tii \n")),
+    ("package docker.io is not installed", lambda s: s.package("26.1.5", "hold ok config-files")),
+    ("package docker.io is 27.0, was 26.1.5", lambda s: s.package("27.0", "hold ok installed")),
+    ("package docker.io is no longer held at its version", lambda s: s.package("26.1.5", "install ok installed")),
+    ("user ann is not in group docker", lambda s: s.tree.write("etc/group", "docker:x:101:bob\n")),
+    ("group docker does not exist", lambda s: s.tree.write("etc/group", "")),
     (
         "service docker is not running",
         lambda s: s.set("systemctl", "LoadState=loaded\nActiveState=failed\nUnitFileState=enabled\n"),
@@ -113,7 +123,9 @@ def test_snapshot_names_what_is_not_there(tree: HostTree) -> None:
     wanted = {
         "files": ["/no/such/file"],
         "packages": ["none"],
+        "holds": ["none"],
         "services": ["none"],
+        "members": {"docker": ["ann", "bob"]},
         "containers": ["none"],
         "models": [{"name": "none:1", "base_url": OLLAMA}],
     }
@@ -121,6 +133,8 @@ def test_snapshot_names_what_is_not_there(tree: HostTree) -> None:
     assert missing == [
         "/no/such/file does not exist",
         "package none is not installed",
+        "package none is not held at its version",
+        "ann, bob not in group docker",
         "service none does not exist",
         "container none does not exist",
         f"Ollama at {OLLAMA} does not answer",

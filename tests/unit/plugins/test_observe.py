@@ -32,6 +32,7 @@ def test_recorded_h100_is_recognised(tree: HostTree) -> None:
             "vendor_id": "10de",
             "device_id": "2330",
             "architecture": "hopper",
+            "model": "H100 SXM5 80GB",
             "name": "NVIDIA H100 80GB HBM3",
             "uuid": "GPU-25feab43-6559-516e-dc52-02d4dba66135",
             "driver_in_use": "nvidia",
@@ -99,18 +100,24 @@ def test_three_driver_versions_are_told_apart(tree: HostTree) -> None:
     library = tree.recording("nvidia-h100").root / "usr/local/nvidia/lib64/libnvidia-ml.so.1"
     tree.write("usr/local/nvidia/lib64/libnvidia-ml.so.575.57.08", "")
     library.symlink_to("libnvidia-ml.so.575.57.08")
-    cache = f"2 libs found in cache\n\tlibnvidia-ml.so.1 (libc6,x86-64) => {library}\n"
-    tree.kernel(tree.observe().kernel, "updates/dkms/nvidia.ko.zst")
-    tree.programs = Programs(modinfo="license:  Dual MIT/GPL\nversion:  580.173.02\n", ldconfig=cache)
+    tree.write("etc/ld.so.cache", b"glibc-ld.so.cache1.1\0libnvidia-ml.so.1\0" + bytes(library) + b"\0")
+    tree.kernel("6.18.44-fc-v657-gpu", "580.173.02")
+    tree.programs = Programs(ldconfig=f"2 libs found\n\tlibnvidia-ml.so.1 (libc6,x86-64) => {library}\n")
     driver = tree.observe().driver
     assert (driver["loaded"], driver["on_disk"], driver["user_space"]) == ("580.159.04", "580.173.02", "575.57.08")
 
 
+def test_loader_without_nvidias_library_starts_no_program(tree: HostTree) -> None:
+    tree.write("etc/ld.so.cache", b"glibc-ld.so.cache1.1\0libc.so.6\0")
+    assert tree.observe().driver["user_space"] is None
+    assert ["ldconfig", "-p"] not in tree.programs.asked
+
+
 def test_packages_are_sorted_by_what_they_belong_to(tree: HostTree) -> None:
-    tree.programs = Programs(
-        dpkg_query="docker.io\t26.1.5\tii \nnvidia-utils-580-server\t580.159.04-1\thi \nbash\t5\tii \n"
-        "nvidia-container-toolkit\t1.20.0-1\trc \n"
-    )
+    tree.system("debian", "13", "6.12.0-1-amd64")
+    tree.package("docker.io", "26.1.5").package("bash", "5")
+    tree.package("nvidia-utils-580-server", "580.159.04-1", "hold ok installed")
+    tree.package("nvidia-container-toolkit", "1.20.0-1", "deinstall ok config-files")
     host = tree.observe()
     assert host.docker["packages"] == {"docker.io": {"version": "26.1.5", "installed": True, "held": False}}
     assert host.driver["packages"] == {
@@ -118,6 +125,8 @@ def test_packages_are_sorted_by_what_they_belong_to(tree: HostTree) -> None:
     }
     assert host.toolkit["packages"]["nvidia-container-toolkit"]["installed"] is False
     assert (host.package("docker.io"), host.package("nvidia-container-toolkit")) == ("26.1.5", None)
+    assert (host.held("nvidia-utils-580-server"), host.held("docker.io"), host.held("none")) == (True, False, False)
+    assert host.packages == {"manager": "apt", "broken": [], "held": ["nvidia-utils-580-server"]}
 
 
 def test_containers_come_with_image_state_health_and_published_ports(tree: HostTree) -> None:

@@ -182,7 +182,8 @@ def note_version(case, entry, version):
 
 def modules_come(host, built_here):
     if not built_here:
-        return f"Ubuntu's modules for kernel {host['kernel']} come ready and signed"
+        flavour = kernels.ubuntu_flavour(host["kernel"], host["os"]["version_id"])
+        return f"Ubuntu's modules for {flavour} kernels come ready and signed; a newer kernel may come with them"
     ready = ", as Ubuntu has none ready for it" if host["os"]["id"] == "ubuntu" else ""
     return f"DKMS builds the modules for kernel {host['kernel']}{ready}"
 

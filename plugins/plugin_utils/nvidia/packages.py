@@ -18,13 +18,14 @@ def ubuntu(host, branch, flavor):
     flavour = kernels.ubuntu_flavour(host["kernel"], host["os"]["version_id"])
     if flavour is None:
         return [*names, f"nvidia-headless-{modules}"], [], True
-    prebuilt = [f"linux-modules-nvidia-{modules}-{release}" for release in releases(host)]
-    # These carry their kernel's version, not the driver's, and depend on the driver that they were built from.
-    return (
-        [*names, f"nvidia-headless-no-dkms-{modules}"],
-        [*prebuilt, f"linux-modules-nvidia-{modules}-{flavour}"],
-        False,
-    )
+    # These carry their kernel's version, not the driver's. The flavour's metapackage brings the newest kernel with its
+    # module, which is built from the newest driver; that of an older kernel was built from an older one, and says so.
+    return [*names, f"nvidia-headless-no-dkms-{modules}"], [f"{ready_made(branch, flavor)}-{flavour}"], False
+
+
+def ready_made(branch, flavor):
+    """Return how the names of Ubuntu's ready modules begin; a kernel's release or flavour follows."""
+    return f"linux-modules-nvidia-{branch}-server{'-open' if flavor == 'open' else ''}"
 
 
 def releases(host):

@@ -3,7 +3,13 @@
 
 from __future__ import annotations
 
-from ansible_collections.ollama_fleet.stack.plugins.plugin_utils.nvidia import cards, kernels, sources, state
+from ansible_collections.ollama_fleet.stack.plugins.plugin_utils.nvidia import (
+    cards,
+    kernels,
+    packages,
+    sources,
+    state,
+)
 from ansible_collections.ollama_fleet.stack.plugins.plugin_utils.nvidia.refusal import RefusalError
 from ansible_collections.ollama_fleet.stack.plugins.plugin_utils.nvidia.versions import branch_of
 
@@ -89,6 +95,7 @@ def whole(case, version, have):
                 case, "repair", f"{now(driver)} and the libraries are {driver['user_space']}: no program can use a GPU"
             )
         if missing:
+            add_ready_modules(case, missing)
             return settle(
                 case,
                 "repair",
@@ -99,6 +106,14 @@ def whole(case, version, have):
             return case.decision("keep", now(driver))
         return case.decision("lock", f"{now(driver)} and right: lock it at {version}")
     return settle(case, *not_loaded(case, version, missing))
+
+
+def add_ready_modules(case, missing):
+    """Ask for the ready modules of those kernels, where the distribution makes them."""
+    known = case.known
+    if known["source"] == "ubuntu" and "dkms" not in known["extra"]:
+        start = packages.ready_made(known["branch"], known["flavor"])
+        known["extra"] = [f"{start}-{release}" for release in missing] + known["extra"]
 
 
 def module_comes(case, missing):

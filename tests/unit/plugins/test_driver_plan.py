@@ -297,3 +297,13 @@ def test_preflight_refuses_what_no_setting_can_change(words: dict[str, Any], say
 def test_preflight_lets_a_host_pass_that_only_needs_settings() -> None:
     assert nvidia.refusals(host_of({"cards": "P100 A100", "system": "noble"})) == []
     assert nvidia.refusals(host_of({"cards": "", "system": "noble"})) == []
+
+
+def test_recorded_virtual_machine_with_two_h200_gets_no_fabric_manager(tree: HostTree) -> None:
+    host = tree.recording("nvidia-h200-x2").observe(disk_paths=[]).everything()
+    host["driver"] = driver_of("none")
+    host["kernel"] = "6.8.0-45-generic"
+    decision = nvidia.driver_plan(host, WISHES)
+    assert decision["action"] == "install"
+    assert not any("fabric" in name for name in [*decision["packages"], *decision["extra"], *decision["services"]])
+    assert {"topic": "fabric", "choice": "none"}.items() <= decision["notes"][-1].items()

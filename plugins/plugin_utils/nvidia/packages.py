@@ -49,7 +49,7 @@ def cuda_debian(flavor):
 def cuda_ubuntu(branch, flavor):
     suffix = "-open" if flavor == "open" else ""
     if branch < UNNUMBERED_SINCE:
-        return [f"nvidia-headless-{branch}{suffix}", f"nvidia-utils-{branch}", f"nvidia-compute-utils-{branch}"]
+        return [f"libnvidia-compute-{branch}", f"nvidia-dkms-{branch}{suffix}", f"nvidia-utils-{branch}", PERSISTENCE]
     return ["libnvidia-compute", f"nvidia-dkms{suffix}", PERSISTENCE]
 
 

@@ -8,6 +8,7 @@ from ollama_fleet.errors import FleetError
 
 NEEDED = {
     "openssh-server": Path("/usr/sbin/sshd"),  # integration tests start one of their own on a loopback port
+    "gpg": Path("/usr/bin/gpg"),  # signs the package repositories that system tests make
     "chromium": Path("/usr/bin/chromium"),
     "chromium-driver": Path("/usr/bin/chromedriver"),
 }

@@ -8,7 +8,9 @@ import re
 # NVIDIA's own version, 580.159.04, in [EPOCH:]580.159.04-REVISION. Branches have three digits; CUDA's and the container
 # toolkit's versions do not.
 DRIVER = re.compile(r"^(?:\d+:)?(\d{3}\.\d+(?:\.\d+)?)(?=[-+~]|$)")
-# Tools that fit any driver; Debian ships nvidia-modprobe 570 beside driver 550.
+# The container toolkit is no part of a driver, whatever a pattern says.
+CONTAINER_TOOLKIT = re.compile(r"(lib)?nvidia-(container|docker)")
+# Tools that fit any driver: Debian ships nvidia-modprobe 570 beside driver 550.
 ANY_DRIVER = ("nvidia-modprobe", "nvidia-settings", "nvidia-xconfig")
 
 
@@ -33,7 +35,10 @@ class Family:
         self.drivers = {driver_of(version) for version in packages.values()} - {""}
 
     def has(self, name):
-        return bare(name) in self.packages or any(pattern.fullmatch(bare(name)) for pattern in self.patterns)
+        if bare(name) in self.packages:
+            return True
+        matches = any(pattern.fullmatch(bare(name)) for pattern in self.patterns)
+        return matches and not CONTAINER_TOOLKIT.match(name)
 
     def is_driver(self, name, version):
         """Whether this is a package whose version is the driver's."""

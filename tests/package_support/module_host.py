@@ -15,17 +15,19 @@ from lab.lab import Lab
 from ollama_fleet.playbook import environment
 
 # What no change of packages may leave different: all packages with their state, holds, marks, and every file but logs,
-# caches and package lists. Links count by their target; folders by their being there.
+# caches and package lists. Settings and modules count by content, programs by size, links by target, folders by being
+# there.
 _STATE = r"""
 cd /
 echo "packages: $(dpkg-query -W -f '${binary:Package} ${Version} ${db:Status-Abbrev};')"
 echo "automatic: $(apt-mark showauto | sort | tr '\n' ' ')"
 echo "audit: $(sudo dpkg --audit) $(sudo apt-get check >/dev/null 2>&1 || echo 'apt-get check fails')"
-sudo find etc usr opt var boot root home -xdev \
+sudo find etc opt var boot root home usr/lib/modules -xdev \
     \( -path var/log -o -path var/cache -o -path var/lib/apt -o -path var/lib/dpkg -o -path var/lib/systemd \
        -o -path var/tmp -o -path '*/.ansible' -o -path '*/__pycache__' -o -path etc/ld.so.cache \
        -o -name 'passwd-' -o -name 'group-' -o -name '*shadow-' \) -prune \
     -o -type f -print0 | sort -z | sudo xargs -0 sha256sum | sed 's/^\(.*\)  \(.*\)$/file \2: \1/'
+sudo find usr -xdev -type f -not -path '*/__pycache__/*' -printf 'program %p: %s\n' | sort
 sudo find etc usr opt var/lib boot -xdev \
     \( -path var/lib/apt -o -path var/lib/dpkg -o -path var/lib/systemd -o -path '*/__pycache__' \) -prune \
     -o \( -type l -o -type d \) -printf 'path %p: %y %m %u %g %l\n' | sort

@@ -38,7 +38,8 @@ if [ "$(cat /etc/ollama-fleet-fixture/build-fails 2>/dev/null)" = {version} ]; t
     exit 10
 fi
 %postun
-rm -rf /var/lib/dkms/nvidia-open
+rm -rf /var/lib/dkms/nvidia-open/{version}
+rmdir /var/lib/dkms/nvidia-open /var/lib/dkms 2>/dev/null || true
 """
 
 

@@ -92,15 +92,16 @@ def test_the_first_true_error_is_the_reason(said: str, reason: str) -> None:
     assert apt.first_error(said) == reason
 
 
+HAS_EXPIRED = "the key that signs http://r/x has expired"
 SOURCES = {
     # gpgv: Debian 12, Ubuntu 22.04 and 24.04
     "W: An error occurred during the signature verification. GPG error: http://r/x  InRelease: The following signatures"
-    " were invalid: EXPKEYSIG E49F96015B686B45": "the key that signs http://r/x has expired",
+    " were invalid: EXPKEYSIG E49F96015B686B45": HAS_EXPIRED,
     # sqv: Debian 13
     "W: OpenPGP signature verification failed: http://r/x  InRelease: Sub-process /usr/bin/sqv returned an error code"
-    " (1), error message is: The key is not live because: Expired on 2024-01-02": "the key that signs http://r/x has expired",
+    " (1), error message is: The key is not live because: Expired on 2024-01-02": HAS_EXPIRED,
     "E: The repository 'http://r/x  InRelease' is not signed.": "The repository 'http://r/x InRelease' is not signed.",
-    "W: Failed to fetch http://r/x/InRelease  Connection failed": "Failed to fetch http://r/x/InRelease Connection failed",
+    "W: Failed to fetch http://r/x/InRelease  No answer": "Failed to fetch http://r/x/InRelease No answer",
     "Get:1 http://r/x  InRelease [600 B]\nReading package lists...": "",
 }
 

@@ -33,4 +33,6 @@ def test_other_drivers_parts_are_told_from_tools_and_strangers() -> None:
     assert not family.is_other("libnvidia-ml1", "580.159.04-2")
     assert not family.is_other("nvidia-modprobe", "570.133.07-1")
     assert not family.is_other("nvidia-container-toolkit", "1.18.0-1")
+    assert not family.has("nvidia-container-toolkit")
+    assert not family.has("libnvidia-container1")
     assert not family.is_other("docker.io", "590.48.01-1")

@@ -11,8 +11,8 @@ description:
   - Reads all that the roles of this collection need to know about a host, in one run, and changes nothing.
   - GPUs are found by their PCI ids, so no driver is needed. Their architecture comes from a table; an id that the table
     lacks is C(unknown). What only a driver knows (memory, MIG) is asked of C(nvidia-smi) once, where one is loaded.
-  - Versions of the driver are three: the loaded module, the module on disk for each kernel that can boot, and the
-    libraries in user space.
+  - The driver has three versions, the loaded module's, that of the module on disk for each kernel that can boot, and
+    that of the libraries in user space.
   - Every record that M(ollama_fleet.stack.record) left is compared with the host as it is now.
   - The result is the fact C(ansible_facts['ollama_fleet']).
 options:

@@ -51,7 +51,7 @@ class AptChange:
             return changes.report(before, self.held(after, family, hold), self.repaired)
         if self.source_problem:
             self.warn(self.source_problem)
-        what = f"driver {'/'.join(sorted(family.drivers))} is not installed"
+        what = family.not_installed
         self.change(arguments, steps, before, what, build_remedy)
         automatic = {name for name in others if name in self.was_automatic}
         after = self.apt.status()

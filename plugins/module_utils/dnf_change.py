@@ -42,7 +42,7 @@ class DnfChange:
             return changes.report(before, self.held(changes.foretold(before, steps), family, hold), [])
         if self.source_problem:
             self.warn(self.source_problem)
-        self.change(arguments, before, f"driver {'/'.join(sorted(family.drivers))} is not installed", build_remedy)
+        self.change(arguments, before, family.not_installed, build_remedy)
         return changes.report(before, self.held(self.dnf.status(), family, hold), [])
 
     def remove(self, names):

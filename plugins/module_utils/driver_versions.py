@@ -26,19 +26,29 @@ def bare(name):
 
 
 class Family:
-    """The packages that must be of one driver."""
+    """The packages that belong together: of one driver, or others that are wanted at exact versions."""
 
-    def __init__(self, patterns, packages):
-        """patterns: regular expressions for whole names; packages: {name: version} of the driver that is wanted"""
+    def __init__(self, patterns, packages, extra=()):
+        """patterns: regular expressions for whole names; packages: {name: version} that are wanted
+
+        extra: names of packages of any version that come along
+        """
         self.patterns = [re.compile(pattern) for pattern in patterns]
         self.packages = packages
         self.drivers = {driver_of(version) for version in packages.values()} - {""}
+        names = sorted([*packages, *extra])
+        self.not_installed = (
+            f"driver {'/'.join(sorted(self.drivers))} is not installed"
+            if self.drivers
+            else f"{', '.join(names)} {'is' if len(names) == 1 else 'are'} not installed"
+        )
 
     def has(self, name):
         if bare(name) in self.packages:
             return True
-        matches = any(pattern.fullmatch(bare(name)) for pattern in self.patterns)
-        return matches and not CONTAINER_TOOLKIT.match(name)
+        if self.drivers and CONTAINER_TOOLKIT.match(name):
+            return False
+        return any(pattern.fullmatch(bare(name)) for pattern in self.patterns)
 
     def is_driver(self, name, version):
         """Whether this is a package whose version is the driver's."""

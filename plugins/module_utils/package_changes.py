@@ -85,7 +85,7 @@ def afterwards(status, steps):
 
 
 def not_installed(family):
-    return f"driver {'/'.join(sorted(family.drivers))} is not installed, and nothing was changed"
+    return f"{family.not_installed}, and nothing was changed"
 
 
 def check_drivers(steps, family):
@@ -108,7 +108,7 @@ def check_install(steps, status, family, manager):
     if removed:
         raise FleetError(
             what,
-            f"{manager.name} would remove {named(removed)}, which is no part of the driver",
+            f"{manager.name} would remove {named(removed)}, which nobody asked for",
             f"find out what conflicts, and remove or upgrade it by hand: {manager.simulate} {' '.join(wanted)}",
         )
     for step in steps:

@@ -40,9 +40,10 @@ options:
     default: []
   families:
     description:
-      - Regular expressions (POSIX, extended) for the whole names of packages that belong to the driver. Where their version is a
-        driver's, it must be that of O(packages), or the change is refused. Ones that are on the host already are
-        brought to it.
+      - Regular expressions (POSIX, extended) for the whole names of packages that belong to the driver. Where their
+        version is a driver's, it must be that of O(packages), or the change is refused. Ones that are on the host
+        already are brought to it.
+      - The container toolkit's packages are never counted as parts of a driver.
       - C(nvidia-modprobe), C(nvidia-settings) and C(nvidia-xconfig) may have a version of their own.
     type: list
     elements: str
@@ -182,7 +183,7 @@ def main():
             result = change.remove(params["installed"])
         else:
             require_exact(params["packages"])
-            family = Family(params["families"], params["packages"])
+            family = Family(params["families"], params["packages"], params["extra"])
             wanted = (params["extra"], params["hold"], params["update_cache"], params["build_remedy"])
             result = change.install(family, *wanted)
     except FleetError as error:

@@ -236,7 +236,7 @@ def test_packages_of_others_are_neither_removed_nor_broken(host: ModuleHost, fix
     try:
         refused = host.module("driver_packages", driver(NEW))
         assert refused["failed"]
-        assert "apt would remove rival-driver" in refused["reason"]
+        assert "apt would remove rival-driver, which nobody asked for" in refused["reason"]
     finally:
         host.run("sudo apt-get -q -y purge rival-driver")
 

@@ -120,7 +120,7 @@ REFUSALS = {
     "a package of others": (
         [INSTALL, Step("remove", "docker.io", "26.1", "")],
         on_host(docker_io="26.1"),
-        "apt would remove docker.io, which is no part of the driver",
+        "apt would remove docker.io, which nobody asked for",
     ),
     "one that is held": (
         [INSTALL, Step("install", "libc6", "2.36", "2.41")],

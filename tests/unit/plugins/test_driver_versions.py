@@ -25,6 +25,17 @@ def test_a_version_tells_the_driver(version: str, driver: str) -> None:
     assert driver_of(version) == driver
 
 
+def test_what_failed_is_named_as_a_driver_or_by_its_packages() -> None:
+    assert Family([], {"libcuda1": "580.159.04-1"}).not_installed == "driver 580.159.04 is not installed"
+    assert Family([], {"docker.io": "26.1-1"}, ["dkms"]).not_installed == "dkms, docker.io are not installed"
+    assert Family([], {}, ["dkms"]).not_installed == "dkms is not installed"
+
+
+def test_the_container_toolkit_is_a_family_of_its_own_but_no_part_of_a_driver() -> None:
+    toolkit = Family(["(lib)?nvidia-(container|docker).*"], {"nvidia-container-toolkit": "1.18.0-1"})
+    assert toolkit.has("nvidia-docker2")
+
+
 def test_other_drivers_parts_are_told_from_tools_and_strangers() -> None:
     family = Family(["(lib)?nvidia-.*"], {"libcuda1": "580.159.04-1"})
     assert family.is_other("libnvidia-ml1", "590.48.01-1")

@@ -116,7 +116,8 @@ def test_options_of_others_survive_and_ours_leave_when_they_are_dropped(fresh: F
 
     refused = fresh.apply("docker", docker_daemon_options={"no-such-option": True})
     assert refused.returncode == 2
-    assert f"{HOST}: {DAEMON} stays as it is, because Docker refuses" in refused.stdout
+    assert f"{HOST}: failed: {DAEMON} stays as it is, because Docker refuses" in refused.stdout
+    assert "no-such-option" in refused.stdout
     assert json.loads(fresh.ssh(f"cat {DAEMON}")) == both
 
     assert fresh.apply("docker").returncode == 0

@@ -93,8 +93,9 @@ class AptChange:
             self.journal.undo()
         else:
             self.apt.dpkg("--configure", "--pending")
-        self.repaired = broken
-        return self.apt.status()
+        status = self.apt.status()
+        self.repaired = [name for name in broken if name not in status or not status[name].broken]
+        return status
 
     def wishes(self, family, extra, others):
         """Return what apt is asked for: the exact versions, and the driver's other parts brought along or sent away."""

@@ -8,11 +8,10 @@ it takes half a second for each kernel.
 from __future__ import annotations
 
 import glob
-import gzip
-import lzma
 import mmap
 import os
 import re
+import zlib
 
 from ansible_collections.ollama_fleet.stack.plugins.module_utils.reading import read
 
@@ -110,23 +109,34 @@ def contents(path, run):
         with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
             found = VERSION.search(content), LICENSE.search(content)
             return result(*(match and match.group(1) for match in found))
-    opener = {"xz": lzma.open, "gz": gzip.open}.get(path.rsplit(".", 1)[-1])
-    if opener is None:
+    unpack, failure = unpacker(path)
+    if unpack is None:
         text = "\0" + "\0".join((run(["modinfo", path]) or "").splitlines()) + "\0"
         fields = dict(re.findall(r"\0(version|license): *([^\0]+)", text))
         return result(*(fields[key].encode() if key in fields else None for key in ("version", "license")))
     version = license_name = None
     tail = b""
-    try:
-        with opener(path, "rb") as file:
-            while not (version and license_name) and (chunk := file.read(CHUNK)):
-                part = tail + chunk
-                version = version or VERSION.search(part)
-                license_name = license_name or LICENSE.search(part)
-                tail = part[-200:]
-    except (OSError, EOFError, lzma.LZMAError):
-        return None, None
+    with open(path, "rb") as file:
+        while not (version and license_name) and (packed := file.read(CHUNK)):
+            try:
+                part = tail + unpack(packed)
+            except (failure, EOFError):
+                break
+            version = version or VERSION.search(part)
+            license_name = license_name or LICENSE.search(part)
+            tail = part[-200:]
     return result(version and version.group(1), license_name and license_name.group(1))
+
+
+def unpacker(path):
+    """(what unpacks a file part by part, the error of its own); None for both where Python has nothing for it."""
+    if path.endswith(".gz"):
+        return zlib.decompressobj(wbits=31).decompress, zlib.error
+    if path.endswith(".xz"):
+        import lzma  # noqa: PLC0415 - slow to import, and only for modules that DKMS did not build
+
+        return lzma.LZMADecompressor().decompress, lzma.LZMAError
+    return None, None
 
 
 def result(version, license_name):

@@ -24,10 +24,15 @@ def identity(gpu):
     return f"{gpu['vendor_id']}:{gpu['device_id']}"
 
 
+def called(gpu):
+    """Return a card's name as the driver says it, or as the table of PCI ids has it before there is one."""
+    return gpu["name"] or gpu.get("model") or ""
+
+
 def card(gpu):
     """Return how a person calls a card: name if known, architecture, ids and place."""
-    name = f"{gpu['name']}, " if gpu["name"] else ""
-    return f"{name}{architecture_name(gpu)} {identity(gpu)} at {gpu['pci_address']}"
+    name = called(gpu)
+    return f"{name}{', ' if name else ''}{architecture_name(gpu)} {identity(gpu)} at {gpu['pci_address']}"
 
 
 def cards_line(gpus):
@@ -35,7 +40,8 @@ def cards_line(gpus):
     counted = {}
     for gpu in gpus:
         kind = f"{architecture_name(gpu)} {identity(gpu)}"
-        text = (f"{gpu['name']} ({kind})" if gpu["name"] else kind) + (", lost" if lost(gpu) else "")
+        name = called(gpu)
+        text = (f"{name} ({kind})" if name else kind) + (", lost" if lost(gpu) else "")
         counted[text] = counted.get(text, 0) + 1
     return ", ".join(f"{number} x {text}" for text, number in counted.items())
 

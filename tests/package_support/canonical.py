@@ -96,6 +96,8 @@ def _transitional(driver: str) -> list[Package]:
     old, new = f"{ENDED}-server", f"{BRANCH}-server"
     stems = ("nvidia-utils", "nvidia-compute-utils", "libnvidia-compute", "nvidia-headless-no-dkms", "nvidia-headless")
     found = [_plain(f"{stem}-{old}", version, {"Depends": f"{stem}-{new} (= {version})"}) for stem in stems]
+    # One that kept its own version and brings the other branch all the same.
+    found.append(_plain(f"nvidia-headless-{ENDED}", revision(ENDED_DRIVER), {"Depends": f"nvidia-headless-{new}"}))
     return found + [
         _plain(f"{stem}-{old}-open", version, {"Depends": f"{stem}-{new}-open (= {version})"})
         for stem in ("nvidia-headless-no-dkms", "nvidia-headless", "nvidia-dkms")

@@ -333,6 +333,11 @@ def test_ubuntus_server_packages_are_installed_and_an_ended_branch_is_seen_for_w
     told = host.module("package_versions", {"names": names})["versions"]
     assert told["nvidia-utils-550-server"][0] == told["nvidia-utils-580-server"][0] == "580.159.04-0ubuntu0.24.04.1"
 
+    ended = {"packages": {"nvidia-headless-550": "550.163.01-0ubuntu0.24.04.1"}, "families": FAMILIES}
+    refused = host.module("driver_packages", ended)
+    assert refused["failed"]
+    assert "580.159.04-0ubuntu0.24.04.1, another driver" in refused["reason"]
+
     version = "580.159.04-0ubuntu0.24.04.1"
     wanted = ("nvidia-utils-580-server", "nvidia-compute-utils-580-server", "nvidia-headless-no-dkms-580-server-open")
     modules = ["linux-modules-nvidia-580-server-open-generic"]

@@ -15,7 +15,7 @@ SIMULATED = "Inst libcuda1 (580.159.04-1 fixture [amd64])\nConf libcuda1 (580.15
 
 
 class Programs:
-    """Plays apt and dpkg. status: what dpkg-query shows; answers: (exit code, output, errors) by a word of the command"""
+    """Plays apt and dpkg. status: what dpkg-query shows; answers: (code, output, errors) by a word of the command"""
 
     def __init__(self, status: str = "", **answers: tuple[int, str, str]) -> None:
         self.status = status

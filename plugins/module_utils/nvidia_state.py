@@ -31,7 +31,8 @@ QUERY = [
 ]
 QUERY_SECONDS = 2
 MIB = 1024**2
-# Every process that computes has this open, and what only watches has not.
+APPS = ["nvidia-smi", "--query-compute-apps=pid", "--format=csv,noheader"]
+# Every process that computes has this open. What only watches may have it, too: of those found, nvidia-smi is asked.
 COMPUTES = re.compile(r"^/dev/nvidia-uvm$")
 # What belongs to the driver itself computes nothing for anybody.
 OWN_PROCESSES = ("nvidia-persiste", "nv-fabricmanage", "nv-hostengine", "nvidia-smi", "nvidia-imex", "nvlsm")
@@ -141,6 +142,11 @@ def from_smi(output):
             memory = int(parts[1]) * MIB if parts[1].isdigit() else None
             found[address] = {"memory_bytes": memory, "mig": {"enabled": True, "disabled": False}.get(parts[2].lower())}
     return found
+
+
+def computing(pids, output):
+    """Return those of some processes that nvidia-smi calls computing; all of them where it says nothing."""
+    return pids if output is None else pids & {int(line) for line in output.split() if line.isdigit()}
 
 
 def information(text):

@@ -312,9 +312,13 @@ class Host:
 
     def _gpu_processes(self):
         """Who computes on a GPU: pid, name, and the container's name where it runs in one."""
+        pids = {pid for pid, target in self._open_files if nvidia_state.COMPUTES.match(target)}
+        if not pids:
+            return []
+        told = self.run(nvidia_state.APPS, timeout=nvidia_state.QUERY_SECONDS)
         names = {item["id"]: item["name"] for item in self.docker["containers"]}
         found = []
-        for pid in sorted({pid for pid, target in self._open_files if nvidia_state.COMPUTES.match(target)}):
+        for pid in sorted(nvidia_state.computing(pids, told)):
             name = read(f"{self.proc_root}/{pid}/comm")
             if name and not name.startswith(nvidia_state.OWN_PROCESSES):
                 group = read(f"{self.proc_root}/{pid}/cgroup") or ""

@@ -10,7 +10,7 @@ short_description: Observe a host, once, for every role and plan
 description:
   - Reads all that the roles of this collection need to know about a host, in one run, and changes nothing.
   - GPUs are found by their PCI ids, so no driver is needed. Their architecture comes from a table; an id that the table
-    lacks is C(unknown). What only a driver knows (memory, MIG) is asked of C(nvidia-smi) once, where one is loaded.
+    lacks is C(unknown). What only a driver knows (memory, MIG, processes) is asked of C(nvidia-smi), if one is loaded.
   - The driver has three versions, the loaded module's, that of the module on disk for each kernel that can boot, and
     that of the libraries in user space.
   - Every record that M(ollama_fleet.stack.record) left is compared with the host as it is now.
@@ -304,7 +304,7 @@ ansible_facts:
                   type: bool
             processes:
               description: >-
-                Processes that compute on a GPU (they have C(/dev/nvidia-uvm) open), NVIDIA's own services left out.
+                Processes that compute on a GPU, NVIDIA's own services left out.
               type: list
               elements: dict
               contains:

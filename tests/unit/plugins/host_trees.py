@@ -13,7 +13,7 @@ RECORDINGS = Path(__file__).parents[2] / "data" / "hosts"
 
 
 class Programs:
-    """Answers for the programs that a host would be asked with, by their first words."""
+    """Answers for the programs that a host would be asked with, by name, or by name and first argument."""
 
     def __init__(self, **answers: str) -> None:
         self.answers = answers
@@ -22,7 +22,8 @@ class Programs:
     def __call__(self, command: list[str], timeout: float = 5) -> str | None:
         assert timeout > 0
         self.asked.append(command)
-        return self.answers.get(command[0].replace("-", "_"))
+        program = command[0].replace("-", "_")
+        return self.answers.get(f"{program} {' '.join(command[1:2])}", self.answers.get(program))
 
 
 class HostTree:

@@ -52,6 +52,7 @@ def everything(tree: HostTree) -> dict[str, Any]:
     manages = {"packages": {"docker.io": "28.0.0"}, "services": {"docker": {"active": True, "enabled": "enabled"}}}
     tree.write("state/docker.json", json.dumps({**record, "manages": manages}))
     tree.programs = Programs(
+        **{"nvidia_smi --query-compute-apps=pid": "42\n"},
         nvidia_smi="00000000:00:06.0, 81559, Disabled\n",
         docker="v2.40.0\n",
         ldconfig=f"\tlibnvidia-ml.so.1 (libc6,x86-64) => {library}\n",

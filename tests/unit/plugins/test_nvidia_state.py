@@ -204,6 +204,14 @@ def test_who_computes_on_a_gpu_is_named_with_its_container(tree: HostTree) -> No
     ]
 
 
+def test_what_only_watches_is_not_computing(tree: HostTree) -> None:
+    loaded(tree).pci("0000:01:00.0", "0x10de", H100, SERVER, "nvidia")
+    process(tree, 10, "ollama", "/dev/nvidia-uvm")
+    process(tree, 11, "exporter", "/dev/nvidia-uvm")
+    tree.programs = Programs(**{"nvidia_smi --query-compute-apps=pid": "10\n99\n"})
+    assert [item["name"] for item in tree.observe().driver["processes"]] == ["ollama"]
+
+
 def test_wsl_has_a_gpu_without_pci_and_no_driver_of_its_own(tree: HostTree) -> None:
     tree.system("ubuntu", "24.04", "5.15.167.4-microsoft-standard-WSL2", "debian")
     tree.write("usr/lib/wsl/lib/libcuda.so.1", "").write("usr/lib/wsl/lib/nvidia-smi", "")

@@ -16,7 +16,7 @@ LIBRARY = "/opt/ollama-fleet-fixture/libcuda.so.1"
 ANSWERS = "/run/fixture-gpu"
 # systemd empties this folder and makes it anew at each daemon-reload: a container keeps what is no longer there.
 RELOADED = "/run/systemd/generator"
-GENERATOR = "/run/systemd/system-generators/ollama-fleet-fixture"
+GENERATOR = "/etc/systemd/system-generators/ollama-fleet-fixture"
 
 
 class Gpu:

@@ -119,16 +119,13 @@ def up(
 
     Exit codes: 0 done, 2 a host failed, 4 a host could not be reached, 1 nothing ran.
     """
-    from ollama_fleet import inventory_check
-    from ollama_fleet.playbook import PlaybookOptions, run_playbook
+    from ollama_fleet import fleet_run
+    from ollama_fleet.playbook import PlaybookOptions
 
     extra_vars = ["ollama_fleet_full=true"] if full else []
     options = PlaybookOptions(limit or None, tags or None, check, diff, verbose, extra_vars)
     with explained():
-        folder = inventory_path(inventory)
-        # Ansible calls a run without any host a success.
-        inventory_check.check(folder, options.limit)
-        raise Exit(code=run_playbook("site", folder, options))
+        raise Exit(code=fleet_run.run("site", inventory_path(inventory), options))
 
 
 @task(help={"inventory": INVENTORY, "limit": LIMIT, "json": "print JSON instead of a table"})
@@ -171,15 +168,12 @@ def play(
     extra_vars: list[str] | None = None,
 ) -> None:
     """Run a playbook on the hosts of an inventory, and end with its exit code."""
-    from ollama_fleet import inventory_check
-    from ollama_fleet.playbook import PlaybookOptions, run_playbook
+    from ollama_fleet import fleet_run
+    from ollama_fleet.playbook import PlaybookOptions
 
+    options = PlaybookOptions(limit or None, tags or None, check, diff, extra_vars=extra_vars or [])
     with explained():
-        folder = inventory_path(inventory)
-        # Ansible calls a run without any host a success.
-        inventory_check.check(folder, limit or None)
-        options = PlaybookOptions(limit or None, tags or None, check, diff, extra_vars=extra_vars or [])
-        raise Exit(code=run_playbook(name, folder, options))
+        raise Exit(code=fleet_run.run(name, inventory_path(inventory), options))
 
 
 DRIVER = {"inventory": INVENTORY, "limit": LIMIT, "check": CHECK}

@@ -3,12 +3,16 @@
 
 from __future__ import annotations
 
+import json
+import os
+from pathlib import Path
+
 from ansible.plugins.action import ActionBase
 from ansible_collections.ollama_fleet.stack.plugins.plugin_utils import decisions, nvidia
 from ansible_collections.ollama_fleet.stack.plugins.plugin_utils.inputs import (
     Inputs,
     all_roles,
-    digest_of_files,
+    digest_of_role,
     owner,
 )
 
@@ -67,6 +71,13 @@ def about(host):
     }
 
 
+def hand_over(path, result):
+    """Write a host's plan for the program that asked for it. Only its owner may read what is planned for a fleet."""
+    text = json.dumps({"host": result["host"], "steps": result["steps"]})
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
+        file.write(text)
+
+
 class ActionModule(ActionBase):
     _supports_check_mode = True
 
@@ -77,6 +88,7 @@ class ActionModule(ActionBase):
                 "roles": {"type": "list", "elements": "str", "required": True},
                 "full": {"type": "bool", "default": False},
                 "state_dir": {"type": "path", "default": "/var/lib/ollama-fleet"},
+                "folder": {"type": "path"},
             }
         )
         observed = self._execute_module(
@@ -97,7 +109,7 @@ class ActionModule(ActionBase):
             return self._package_versions(host, names, url, task_vars)
 
         for role in arguments["roles"]:
-            why = reasons(host["records"].get(role), inputs.of(role), digest_of_files(role))
+            why = reasons(host["records"].get(role), inputs.of(role), digest_of_role(role))
             if not why and arguments["full"]:
                 why = ["asked for in full"]
             if not why and asked_for(role, tags, all_roles()):
@@ -110,6 +122,8 @@ class ActionModule(ActionBase):
             steps=steps,
             needed=[step["role"] for step in steps if step["needed"]],
         )
+        if arguments["folder"]:
+            hand_over(Path(arguments["folder"]) / f"{task_vars['inventory_hostname']}.json", result)
         return result
 
     def _package_versions(self, host, names, url, task_vars):

@@ -32,6 +32,9 @@ options:
     description: Folder of the records on the host.
     type: path
     default: /var/lib/ollama-fleet
+  folder:
+    description: Folder on the controller that gets the plan as C(HOST.json), for the program that asked for it.
+    type: path
 attributes:
   action:
     description: Runs on the controller, and one module on the host; a second where an exact version has to be found.

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from pathlib import Path
@@ -18,6 +19,7 @@ NO_PART = {"README.md"}
 NO_INPUTS = {"nvidia_driver_lock_file", "nvidia_driver_reboot_enabled", "nvidia_driver_reboot_delay"}
 
 
+@functools.cache
 def all_roles():
     """The names of the collection's roles."""
     return sorted(path.name for path in (COLLECTION / "roles").iterdir() if (path / "tasks").is_dir())
@@ -45,6 +47,12 @@ def digest_of_value(variable, value):
     """Return the SHA-256 of a variable's value. The name goes in, so that equal values do not show as equal."""
     text = json.dumps([variable, value], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+@functools.cache
+def digest_of_role(role):
+    """Return digest_of_files of a role of this collection; its files are read once in a process."""
+    return digest_of_files(role)
 
 
 class Inputs:

@@ -134,13 +134,16 @@ def step(item: Mapping[str, Any]) -> Step:
 
 def make_plan(inventory: Path, limit: str | None) -> FleetPlan:
     """Observe the hosts and plan for them; Ansible's own output is shown only when something went wrong."""
-    names = [host.name for host in inventory_check.check(inventory, limit)]
     with tempfile.TemporaryDirectory(prefix="ollama-fleet-plan-") as folder:
         options = PlaybookOptions(limit=limit, extra_vars=[f"ollama_fleet_plan_folder={folder}"])
         code = run_playbook("plan", inventory, options, quiet=True)
         plans = sorted(Path(folder).glob("*.json"), key=lambda path: natural(path.stem))
         hosts = tuple(host_plan(path.stem, json.loads(path.read_text())) for path in plans)
-    if code and not hosts:
+    if hosts and not code:
+        return FleetPlan(hosts)
+    # Only now, because it takes a second: who should have been planned, or why there is nobody.
+    names = [host.name for host in inventory_check.check(inventory, limit)]
+    if not hosts:
         raise FleetError(
             f"plan for {inventory}", "no host could be planned", "see the problems above, then run it again"
         )

@@ -22,7 +22,6 @@ ENVIRONMENT = {
 # Settings of the operator survive an upgrade; a new file's own are taken.
 SETTINGS = ["--force-confdef", "--force-confold"]
 ARCHIVES = "/var/cache/apt/archives"
-KEY_EXPIRED = ("EXPKEYSIG", "expired", "Expired")
 
 
 class Apt:

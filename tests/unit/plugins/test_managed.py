@@ -145,3 +145,17 @@ def test_model_with_another_digest_than_asked_for_is_missing(served: Served) -> 
     wanted = {"models": [{"name": "smol:1", "base_url": OLLAMA, "digest": "sha256:" + "e" * 64}]}
     _, missing = managed.snapshot(wanted, served.tree.observe())
     assert missing == ["model smol:1 has digest d1, not eeeeeeeeeeee"]
+
+
+def test_record_of_before_a_kind_came_is_read_as_it_is(served: Served) -> None:
+    manages, _ = managed.snapshot(served.wanted, served.tree.observe())
+    older = {kind: manages[kind] for kind in ("files", "packages", "services", "containers", "models", "facts")}
+    assert managed.drift(older, served.tree.observe()) == []
+    served.file.unlink()
+    assert managed.drift(older, served.tree.observe()) == [f"{served.file} was removed"]
+
+
+def test_user_whose_own_group_it_is_belongs_to_it(served: Served) -> None:
+    served.tree.write("etc/group", "docker:x:101:\n").write("etc/passwd", "ann:x:1000:101::/home/ann:/bin/sh\n")
+    manages, missing = managed.snapshot({"members": {"docker": ["ann"]}}, served.tree.observe())
+    assert (manages["members"], missing) == ({"docker": ["ann"]}, [])

@@ -20,7 +20,7 @@ NVSWITCH_CLASS = "0x0680"
 # HGX B200 and B300 show their NVSwitches as ConnectX-7 bridges, told apart from network cards by this text in their
 # vital product data.
 BRIDGE_DEVICE, BRIDGE_MARK = "0x1021", b"SW_MNG"
-VPD_BYTES = 512
+VPD_BYTES = 4096
 LOST = b"\xff\xff\xff\xff"
 # With the driver kept in (nvidia-persistenced) this takes 25 ms; without, about a second for each card, and then the
 # answer is not waited for.

@@ -60,6 +60,11 @@ class GpuMachine:
         if nouveau:
             files[f"{FIXTURE}/nouveau"] = (b"", 0o644)
         self.put(files)
+        # modinfo and depmod are the real ones. From then on nothing comes from Debian: no test waits for its mirror.
+        self.ssh(
+            "sudo apt-get update -qq && sudo apt-get install -qq --no-install-recommends kmod >/dev/null 2>&1"
+            " && sudo rm /etc/apt/sources.list.d/* && sudo apt-get update -qq"
+        )
         self.ssh("sudo systemctl enable --quiet --now gpu-machine docker-engine")
         # A container that ends by itself starts again: that is how a lab host reboots.
         docker_host = State.load(self.lab.paths.state).docker_host or ""

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import pytest
@@ -51,11 +52,14 @@ def estate(lab: Session, tmp_path_factory: pytest.TempPathFactory) -> Iterator[E
     with signing.keys() as keys, Server(folder / "www", gateway) as server:
         repository = Repository(folder / "www" / "debian13" / "x86_64", "NVIDIA's CUDA repository", keys)
         repository.add([*nvidia_cuda.debian(), TOOLS])
-        for machine in machines:
-            nouveau = machine is machines[0]
-            machine.become(nouveau, initramfs=nouveau, containers={"ollama": True, "web": False})
-            # Nothing comes from Debian here: no test waits for its mirror.
-            machine.ssh("sudo rm /etc/apt/sources.list.d/*; sudo apt-get update")
+        containers = {"ollama": True, "web": False}
+        with ThreadPoolExecutor() as pool:
+            ready = [
+                pool.submit(machine.become, nouveau, nouveau, containers)
+                for machine, nouveau in zip(machines, (True, False), strict=True)
+            ]
+        for machine in ready:
+            machine.result()
         variables = {
             "nvidia_driver_source": "cuda",
             "nvidia_driver_version": OLD,
@@ -128,15 +132,16 @@ def test_reboot_into_the_driver_is_verified_and_a_second_run_changes_nothing(est
 
 def test_apt_cannot_move_a_locked_driver(estate: Estate) -> None:
     before = estate.second.state()
-    for command in (
-        f"install nvidia-driver-cuda={NEW}-1",
-        "install cuda-drivers-580",
-        "install nvidia-open",
-        "upgrade",
-        "dist-upgrade",
-    ):
+    for command in (f"install nvidia-driver-cuda={NEW}-1", "upgrade", "dist-upgrade"):
         estate.second.ssh(f"sudo DEBIAN_FRONTEND=noninteractive apt-get -y {command} >/dev/null 2>&1 || true")
     assert estate.second.state() == before
+    # A package that may bring any driver "at least" 580 brings the one that is locked, or does not come.
+    for name in ("cuda-drivers-580", "nvidia-open"):
+        planned = estate.second.ssh(f"apt-get --simulate install {name} 2>&1 || true")
+        assert "Inst" not in planned or f"({OLD}-1" in planned, planned
+        assert not any(f"{other}-1" in planned for other in (NEW, "590.48.01", "595.71.05") if "Inst" in planned), (
+            planned
+        )
 
 
 def test_every_damage_is_named_by_the_plan_and_repaired_by_the_next_run(estate: Estate) -> None:

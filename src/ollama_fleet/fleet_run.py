@@ -4,6 +4,7 @@ The inventory is not read beforehand to find that out: it takes a second, and mo
 """
 
 import json
+import os
 import tempfile
 from pathlib import Path
 
@@ -23,7 +24,8 @@ def run(name: str, inventory: Path, options: PlaybookOptions) -> int:
     success, or could not be read.
     """
     with tempfile.TemporaryDirectory(prefix="ollama-fleet-run-") as folder:
-        problems = Path(folder) / "problems.json"
+        # A person may want that file for themselves.
+        problems = Path(os.environ.get(PROBLEMS) or Path(folder) / "problems.json")
         code = run_playbook(name, inventory, options, {PROBLEMS: str(problems)})
         told = json.loads(problems.read_text())["problems"] if problems.exists() else []
     nobody = any(problem["what"] == NOBODY for problem in told)

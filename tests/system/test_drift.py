@@ -52,6 +52,9 @@ def of_file(thing: Thing) -> Damage:
         Damage(f"sudo chown daemon {quoted}", (f"the owner of {path} is daemon, was {was['owner']}",)),
         Damage(f"sudo rm {quoted}", (f"{path} was removed",)),
     ]
+    # Of this one our own options are put back; what a person adds stays.
+    if path == "/etc/docker/daemon.json" and thing.turn % len(ways) == 0:
+        return Damage(f"sudo sed -i /registry.lab/d {path}", (f"{path} was changed by hand",))
     # Its new image is put into it below: that is the hand's change.
     if thing.host == SERVING and path.endswith("ollama/compose.yaml"):
         return Damage("true", (f"{path} was changed by hand",))

@@ -75,9 +75,7 @@ def test_check_mode_only_simulates_and_foretells(change: Callable[..., AptChange
 
 def test_nothing_changes_when_something_cannot_be_downloaded(change: Callable[..., AptChange]) -> None:
     programs = Programs(simulate=(0, SIMULATED, ""), download_only=(100, "", "E: Failed to fetch http://r/x.deb\n"))
-    with pytest.raises(
-        FleetError, match="not everything could be downloaded: Failed to fetch http"
-    ) as failed:
+    with pytest.raises(FleetError, match="not everything could be downloaded: Failed to fetch http") as failed:
         install(change(programs))
     assert "nothing was changed" in failed.value.what
     assert "--no-download" not in programs.verbs()

@@ -51,7 +51,10 @@ class GpuMachine:
         return self.lab.host_variables(self.host)
 
     def become(self, nouveau: bool, initramfs: bool, containers: Mapping[str, bool]) -> None:
-        """Turn into a GPU server. nouveau: holds the card; containers: {name: whether it uses the GPU}, all running."""
+        """Turn into a GPU server. nouveau: holds the card; containers: {name: whether it uses the GPU}, all running.
+
+        initramfs: whether the host makes such a thing.
+        """
         programs = {name: path for name, path in PROGRAMS.items() if initramfs or name != "update-initramfs"}
         files = {path: ((HERE / name).read_bytes(), 0o755) for name, path in programs.items()}
         files |= {f"/etc/systemd/system/{name}": (text.encode(), 0o644) for name, text in UNITS.items()}
@@ -60,11 +63,8 @@ class GpuMachine:
         if nouveau:
             files[f"{FIXTURE}/nouveau"] = (b"", 0o644)
         self.put(files)
-        # modinfo and depmod are the real ones. From then on nothing comes from Debian: no test waits for its mirror.
-        self.ssh(
-            "sudo apt-get update -qq && sudo apt-get install -qq --no-install-recommends kmod >/dev/null 2>&1"
-            " && sudo rm /etc/apt/sources.list.d/* && sudo apt-get update -qq"
-        )
+        # modinfo and depmod are the real ones.
+        self.ssh("sudo apt-get update -qq && sudo apt-get install -qq --no-install-recommends kmod >/dev/null 2>&1")
         self.ssh("sudo systemctl enable --quiet --now gpu-machine docker-engine")
         # A container that ends by itself starts again: that is how a lab host reboots.
         docker_host = State.load(self.lab.paths.state).docker_host or ""
@@ -72,6 +72,10 @@ class GpuMachine:
         subprocess.run(
             ["docker", "--host", docker_host, "update", "--restart=always", container], check=True, capture_output=True
         )
+
+    def leave_debian(self) -> None:
+        """Have nothing from Debian any more: no test waits for its mirror."""
+        self.ssh("sudo rm /etc/apt/sources.list.d/* && sudo apt-get update -qq")
 
     def put(self, files: Mapping[str, tuple[bytes, int]]) -> None:
         """Write files on the host: {path: (content, mode)}."""

@@ -324,7 +324,8 @@ def test_the_other_hosts_finish_and_the_exit_code_tells(roads: tuple[Ended, Path
 
 
 def test_a_port_that_is_taken_names_its_holder_and_other_hosts_finish(estate: Estate) -> None:
-    supported = {"os": {"id": "debian", "version_id": "13", "name": "Debian 13", "architecture": "x86_64"}}
+    system = {"id": "debian", "version_id": "13", "name": "Debian 13", "family": "debian", "architecture": "x86_64"}
+    supported = {"os": system}
     with socket.socket() as holder, socket.socket() as free:
         holder.bind(("127.0.0.1", 0))
         holder.listen()

@@ -84,7 +84,7 @@ GOOD = {
     "alone": case("open_webui", ["127.0.0.1:3000:8080"], **WEBUI),
     "wired": case(
         "open_webui",
-        ["/ca-bundle.pem", 'target: "/etc/ollama-fleet/ca-bundle.pem"', "ollama-fleet.ca-bundle: ", "ollama-fleet"],
+        ["/ca-bundle.pem", "target: /etc/ollama-fleet/ca-bundle.pem", "ollama-fleet.ca-bundle: ", "ollama-fleet"],
         **WEBUI,
         open_webui_backends=[BACKEND],
         open_webui_ca_certificate=AUTHORITY,

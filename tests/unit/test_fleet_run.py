@@ -1,6 +1,7 @@
-"""When the inventory is asked why nothing was done: after such a run only, as it costs a second."""
+"""A run on a fleet, with the playbook's own run replaced by a double that writes what the callback would."""
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,43 +11,64 @@ from ollama_fleet import fleet_run
 from ollama_fleet.errors import FleetError
 from ollama_fleet.playbook import PlaybookOptions
 
-FAILED = {"host": "gpu1", "what": "failed"}
-NOBODY = {"host": "inventory", "what": "nothing was done"}
+
+class PlaybookDouble:
+    """Ends with a code after it has written problems to where the environment says, as ansible-playbook would."""
+
+    def __init__(self, code: int, *what: str) -> None:
+        self.code, self.problems = code, [{"what": one} for one in what]
+
+    def __call__(
+        self, name: str, inventory: Path, options: PlaybookOptions, extra_environment: Mapping[str, str] = {}
+    ) -> int:
+        path = {**os.environ, **extra_environment}[fleet_run.PROBLEMS]
+        Path(path).write_text(json.dumps({"problems": self.problems}))
+        return self.code
 
 
-def run(monkeypatch: pytest.MonkeyPatch, code: int, problems: list[dict[str, str]] | None) -> tuple[int, list[str]]:
-    """Run with an ansible-playbook that ends so; return the exit code and the limits of each look at the inventory."""
-    checked: list[str] = []
-
-    def playbook(name: str, inventory: Path, options: PlaybookOptions, environment: Mapping[str, str]) -> int:
-        if problems is not None:
-            Path(environment["OLLAMA_FLEET_PROBLEMS"]).write_text(json.dumps({"problems": problems}))
-        return code
-
-    def check(inventory: Path, limit: str | None) -> None:
-        checked.append(str(limit))
-        if problems is None or NOBODY in problems:
-            raise FleetError(f"inventory {inventory}", "no host is in gpu_servers", "put hosts into it")
-
-    monkeypatch.setattr(fleet_run, "run_playbook", playbook)
-    monkeypatch.setattr("ollama_fleet.inventory_check.check", check)
-    return fleet_run.run("site", Path("fleet"), PlaybookOptions(limit="gpu1")), checked
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """The inventories that were read to find out why nothing was done."""
+    found: list[Path] = []
+    monkeypatch.setattr(fleet_run.inventory_check, "check", lambda inventory, _limit: found.append(inventory))
+    return found
 
 
-@pytest.mark.parametrize(("code", "problems"), [(0, []), (2, [FAILED])])
-def test_a_run_that_did_something_is_not_questioned(
-    monkeypatch: pytest.MonkeyPatch, code: int, problems: list[dict[str, str]]
+@pytest.mark.parametrize(
+    ("double", "reads"),
+    [
+        (PlaybookDouble(0), False),
+        (PlaybookDouble(2, "failed"), False),
+        (PlaybookDouble(0, fleet_run.NOBODY), True),
+        (PlaybookDouble(1), True),
+        (PlaybookDouble(4, "could not be reached"), True),
+    ],
+)
+def test_the_inventory_is_read_only_where_nothing_may_have_run(
+    monkeypatch: pytest.MonkeyPatch, asked: list[Path], tmp_path: Path, double: PlaybookDouble, reads: bool
 ) -> None:
-    assert run(monkeypatch, code, problems) == (code, [])
+    monkeypatch.delenv(fleet_run.PROBLEMS, raising=False)
+    monkeypatch.setattr(fleet_run, "run_playbook", double)
+    assert fleet_run.run("site", tmp_path, PlaybookOptions()) == double.code
+    assert asked == ([tmp_path] if reads else [])
 
 
-def test_a_host_that_cannot_be_reached_leaves_ansibles_exit_code(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert run(monkeypatch, 4, [FAILED]) == (4, ["gpu1"])
-
-
-@pytest.mark.parametrize(("code", "problems"), [(0, [NOBODY]), (1, None), (4, None)])
-def test_a_run_without_any_host_is_an_error_with_its_reason(
-    monkeypatch: pytest.MonkeyPatch, code: int, problems: list[dict[str, str]] | None
+def test_problems_go_where_the_person_wants_them(
+    monkeypatch: pytest.MonkeyPatch, asked: list[Path], tmp_path: Path
 ) -> None:
-    with pytest.raises(FleetError, match="no host is in gpu_servers"):
-        run(monkeypatch, code, problems)
+    monkeypatch.setenv(fleet_run.PROBLEMS, str(tmp_path / "mine.json"))
+    monkeypatch.setattr(fleet_run, "run_playbook", PlaybookDouble(0, fleet_run.NOBODY))
+    fleet_run.run("site", tmp_path, PlaybookOptions())
+    assert json.loads((tmp_path / "mine.json").read_text()) == {"problems": [{"what": fleet_run.NOBODY}]}
+    assert asked == [tmp_path]
+
+
+def test_a_run_without_any_host_is_an_error_with_its_reason(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def nobody(inventory: Path, limit: str | None) -> None:
+        raise FleetError(f"inventory {inventory}", f"no host is left by {limit}", "give another --limit")
+
+    monkeypatch.delenv(fleet_run.PROBLEMS, raising=False)
+    monkeypatch.setattr(fleet_run, "run_playbook", PlaybookDouble(0, fleet_run.NOBODY))
+    monkeypatch.setattr(fleet_run.inventory_check, "check", nobody)
+    with pytest.raises(FleetError, match="no host is left by gpu9"):
+        fleet_run.run("site", tmp_path, PlaybookOptions(limit="gpu9"))

@@ -47,7 +47,7 @@ def test_open_modules_of_debian_end_with_the_reason_in_one_line_and_the_host_as_
     assert f"driver {VERSION} is not installed, and the host is as it was before" in line
     assert "pci_resize_resource" in line
     assert "remedy: set nvidia_driver_source to cuda" in said
-    assert "proprietary" in said
+    assert "nvidia_driver_flavor to proprietary where the cards allow it" in said
     left = set(machine.state().splitlines()) ^ set(before.splitlines())
     # Groups that kmod's and udev's friends make stay, and what DKMS signs with may be enrolled in the firmware.
     assert {item for item in left if not re.match(r"/etc/(group|gshadow)|/var/lib/ollama-fleet/", item)} == set()
@@ -64,7 +64,7 @@ def test_proprietary_modules_of_debian_end_installed_held_and_asking_for_a_reboo
     assert f"{VERSION} is installed for kernel {kernel}, not for the running" in said
     assert f"reboot into {kernel}" in said
     assert {"nvidia-kernel-dkms", "nvidia-smi", "libcuda1"} <= set(machine.ssh("apt-mark showhold").split())
-    assert machine.ssh(f"modinfo -F version -k {kernel} nvidia-current").strip() == VERSION
+    assert machine.ssh(f"/sbin/modinfo -F version -k {kernel} nvidia-current").strip() == VERSION
     assert fleet.lock["debian-13-x86_64-debian-proprietary"]["version"] == VERSION
     # The way back: packages that came are gone again, and only they.
     fleet.inv("down", "--tags", "nvidia_driver")

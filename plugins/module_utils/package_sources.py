@@ -19,6 +19,7 @@ def source(file, uris, suites, components, signed_by):
         "suites": suites,
         "components": components,
         "signed_by": signed_by,
+        "credentials": any(SECRET.search(uri) for uri in uris),
     }
 
 
@@ -74,7 +75,10 @@ def dnf(file, text):
 
 
 def repositories(etc_root, read):
-    """Return [{file, uris, suites, components, signed_by}] of all enabled sources. read: path -> text or None"""
+    """Return [{file, uris, suites, components, signed_by, credentials}] of all enabled sources.
+
+    read: path -> text or None
+    """
     readers = (
         ("/apt/sources.list", one_line),
         ("/apt/sources.list.d/*.list", one_line),

@@ -561,8 +561,12 @@ ansible_facts:
               elements: str
             signed_by:
               description: >-
-                Path or address of the key, C(embedded), or empty.
+                Path or address of the key with its fingerprint if one is named, C(embedded), or empty.
               type: str
+            credentials:
+              description: >-
+                Whether an address in the file has credentials.
+              type: bool
         ports:
           description: >-
             Listening TCP sockets.

@@ -37,6 +37,8 @@ _WANTED = {
 }
 _PORT = re.compile(r"(^|_)port$")
 _IMAGE = re.compile(r"(^|_)image$")
+_FINGERPRINT = re.compile(r"(^|_)fingerprint$")
+_CHECKSUM = re.compile(r"(^|_)checksum$")
 _MODEL = re.compile(r"^ollama_models_list\[\d+\]\.(name|source)$")
 _REFERENCE = re.compile(
     r"(?:[A-Za-z0-9.-]+(?::\d+)?/)?[a-z0-9]+(?:[._/-]+[a-z0-9]+)*"
@@ -258,6 +260,10 @@ def _format_problem(item):
     """Return (why, remedy) when a text is not what its variable's name says it is, else None."""
     if _IMAGE.search(item.name):
         return _image_problem(item.value)
+    if _FINGERPRINT.search(item.name):
+        return _fingerprint_problem(item.value)
+    if _CHECKSUM.search(item.name):
+        return _checksum_problem(item.value)
     return _model_problem(item) if _MODEL.match(item.path) else None
 
 
@@ -285,3 +291,20 @@ def _image_problem(value):
     if found["tag"].lower() == "latest":
         return "floats: that tag may be another image tomorrow", pinned
     return None
+
+
+def _fingerprint_problem(value):
+    """Return (why, remedy) when a text cannot be the fingerprint of an OpenPGP key (SHA-1, RFC 4880), else None."""
+    if not value or re.fullmatch(r"[0-9A-Fa-f]{40}", value):
+        return None
+    return (
+        "is no key's fingerprint",
+        "write its 40 hexadecimal digits without spaces: gpg --show-keys --with-colons FILE",
+    )
+
+
+def _checksum_problem(value):
+    """Return (why, remedy) when a text is no checksum with its algorithm, else None."""
+    if re.fullmatch(r"sha256:[0-9A-Fa-f]{64}|sha512:[0-9A-Fa-f]{128}", value):
+        return None
+    return "is no checksum", "write sha256: and the 64 hexadecimal digits that sha256sum prints"

@@ -9,7 +9,7 @@ from ansible.errors import AnsibleActionFail
 from ansible_collections.ollama_fleet.stack.plugins.module_utils.errors import FleetError
 from ansible_collections.ollama_fleet.stack.plugins.plugin_utils import driver_lock, nvidia
 
-TOOLKIT_VERSION = "nvidia_container_toolkit_version"
+TOOLKIT_VARIABLES = ("nvidia_container_toolkit_version", "nvidia_container_toolkit_repository_url")
 DRIVER_VARIABLES = (
     "nvidia_driver_branch",
     "nvidia_driver_version",
@@ -103,8 +103,8 @@ def of_role(role, host, values_of, ask, today=None):
     if role == "nvidia_driver":
         return as_step(of_driver(host, values_of(role, DRIVER_VARIABLES), ask, today))
     if role == "nvidia_container_toolkit":
-        values = values_of(role, [TOOLKIT_VERSION])
-        return as_step(nvidia.toolkit_plan(host, values[TOOLKIT_VERSION]))
+        values = values_of(role, TOOLKIT_VARIABLES)
+        return as_step(nvidia.toolkit_plan(host, *(values[name] for name in TOOLKIT_VARIABLES)))
     return None
 
 

@@ -63,8 +63,12 @@ class GpuMachine:
         if nouveau:
             files[f"{FIXTURE}/nouveau"] = (b"", 0o644)
         self.put(files)
-        # modinfo and depmod are the real ones.
-        self.ssh("sudo apt-get update -qq && sudo apt-get install -qq --no-install-recommends kmod >/dev/null 2>&1")
+        # modinfo, depmod and unattended-upgrades are the real ones; this one runs when a test says so, not by a timer.
+        packages = "kmod unattended-upgrades"
+        self.ssh("sudo systemctl mask --quiet --now apt-daily.timer apt-daily-upgrade.timer")
+        self.ssh(
+            f"sudo apt-get update -qq && sudo apt-get install -qq --no-install-recommends {packages} >/dev/null 2>&1"
+        )
         self.ssh("sudo systemctl enable --quiet --now gpu-machine docker-engine")
         # A container that ends by itself starts again: that is how a lab host reboots.
         docker_host = State.load(self.lab.paths.state).docker_host or ""

@@ -65,6 +65,15 @@ ROCKY_8 = ROCKY | {"version_id": "8.9", "name": "Rocky Linux 8.9"}
 PODMAN = {"podman-docker": {"version": "5.4", "installed": True, "held": False}}
 DOCKER_CE = {"docker-ce": {"version": "5:28", "installed": True, "held": False}}
 
+GUARDED = {
+    "file": "/etc/apt/sources.list",
+    "uris": ["https://mirror.example/debian"],
+    "suites": ["trixie"],
+    "components": ["main"],
+    "signed_by": "",
+    "credentials": True,
+}
+
 GOOD = {
     "fresh": Told(["skipped: no NVIDIA GPU on the PCI bus", "skipped: no NVIDIA GPU", "answer from the CPU"], ROLES),
     "h100": Told(
@@ -123,6 +132,17 @@ REFUSED = {
         ["nvidia_driver"],
         {"nvidia_driver_branch": 535},
         h100=True,
+    ),
+    "guarded-mirror": Told(
+        ["/etc/apt/sources.list names Debian's mirror with a user name and a password", "add contrib, non-free"],
+        ["nvidia_driver"],
+        {
+            "nvidia_driver_branch": 550,
+            "nvidia_driver_flavor": "proprietary",
+            "nvidia_driver_source": "distribution",
+            "nvidia_driver_lock_file": "/nowhere/driver.lock.yml",
+        },
+        {"gpus": [gpu(1, "20b5", "ampere")], "repositories": [GUARDED], "os": {"codename": "trixie"}},
     ),
     "unsafe": Told(
         ["nvidia_container_toolkit_version is 1.17.7", "CVE-2025-23266"],

@@ -41,8 +41,8 @@ def fixtures(lab: Session, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 def shared_host(lab: Session, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModuleHost]:
     host = ModuleHost(ROOT, "packages1", tmp_path_factory.mktemp("packages1"))
     host.start()
-    # What unattended-upgrades needs comes from the distribution, before the fixtures are the only source.
-    host.run("sudo apt-get -q update && sudo apt-get -q -y install --no-install-recommends unattended-upgrades kmod")
+    # It comes from the distribution, before the fixtures are the only source.
+    host.run("sudo apt-get -q update && sudo apt-get -q -y install --no-install-recommends kmod")
     yield host
     host.stop()
 
@@ -253,50 +253,7 @@ def test_packages_of_others_are_neither_removed_nor_broken(host: ModuleHost, fix
         host.run("sudo apt-get -q -y purge gpu-program")
 
 
-# As the role nvidia_driver writes them.
-PARTS = "nvidia-driver-* nvidia-kernel-* nvidia-persistenced libcuda1 libnvidia-* firmware-nvidia-*"
-PINS = f"""
-Package: {PARTS}
-Pin: version {OLD}
-Pin-Priority: 1001
-
-Package: {PARTS}
-Pin: version /^([0-9]+:)?[0-9][0-9][0-9][.][0-9]/
-Pin-Priority: -1
-"""
-BLACKLIST = 'Unattended-Upgrade::Package-Blacklist { "(lib)?nvidia-(?!container)"; "libcuda"; "firmware-nvidia-"; };'
-ANY_ORIGIN = 'Unattended-Upgrade::Origins-Pattern { "origin=*"; };'
-ATTEMPTS = {
-    "upgrade": "sudo apt-get -y upgrade",
-    "dist-upgrade": "sudo apt-get -y dist-upgrade",
-    "install of a newer one": f"sudo apt-get -y install nvidia-driver-cuda={OTHER}",
-    "install of a newer part": f"sudo apt-get -y install libcuda1={OTHER}",
-    "unattended-upgrades": "sudo unattended-upgrade --debug",
-}
-
-
-def test_nothing_moves_a_driver_that_is_held_and_pinned(host: ModuleHost) -> None:
-    host.module("driver_packages", driver(OLD))
-    locked = of_driver(host.versions())
-    del locked["nvidia-modprobe"]
-    host.run(
-        f"echo '{PINS}' | sudo tee /etc/apt/preferences.d/locked;"
-        f" echo '{BLACKLIST}' | sudo tee /etc/apt/apt.conf.d/52locked;"
-        f" echo '{ANY_ORIGIN}' | sudo tee /etc/apt/apt.conf.d/51any-origin"
-    )
-    try:
-        for name, command in ATTEMPTS.items():
-            said = host.run(command, check=False).stdout
-            now = {part: host.versions()[part] for part in locked}
-            assert now == locked, f"{name}: {said}"
-            # The attempt was a true one: without the lock there is something newer.
-        assert "590" in host.run("apt-cache madison libcuda1").stdout
-        assert "nvidia-driver-cuda" in said, "unattended-upgrades saw the driver and left it"
-    finally:
-        host.run("sudo rm /etc/apt/apt.conf.d/52locked /etc/apt/apt.conf.d/51any-origin /etc/apt/preferences.d/locked")
-
-
-def test_without_the_lock_the_same_attempt_moves_the_driver(host: ModuleHost) -> None:
+def test_driver_that_is_not_held_is_moved_by_apt_and_brought_back_with_all_its_parts(host: ModuleHost) -> None:
     host.module("driver_packages", {**driver(OLD), "hold": False})
     host.run("sudo apt-get -q -y dist-upgrade")
     assert host.versions()["libcuda1"] == "595.71.05-1"

@@ -42,6 +42,7 @@ class Estate:
     second: GpuMachine
     repository: Repository
     fresh: dict[str, str]
+    keys: signing.Keys
 
 
 @pytest.fixture(scope="module")
@@ -66,11 +67,12 @@ def estate(lab: Session, tmp_path_factory: pytest.TempPathFactory) -> Iterator[E
             "nvidia_driver_version": OLD,
             "nvidia_driver_repository_url": server.url,
             "nvidia_driver_repository_key_url": f"{server.url}/debian13/x86_64/key.gpg",
+            "nvidia_driver_repository_key_fingerprint": keys.good,
             "nvidia_driver_reboot_delay": 0,
         }
         fleet = Fleet(ROOT, folder / "inventory", machines, variables)
         fresh = {machine.name: machine.state() for machine in machines}
-        yield Estate(fleet, *machines, repository, fresh)
+        yield Estate(fleet, *machines, repository, fresh, keys)
     for machine in machines:
         machine.remove()
 
@@ -109,6 +111,15 @@ def test_check_mode_on_fresh_hosts_changes_nothing(estate: Estate) -> None:
     assert {machine.name: machine.state() for machine in estate.fleet.machines} == estate.fresh
 
 
+def test_repository_that_another_key_signed_is_refused_and_the_host_is_as_before(estate: Estate) -> None:
+    estate.fleet.write(nvidia_driver_repository_key_fingerprint=estate.keys.expired)
+    problems = failed(estate.fleet.up("--limit", "drv2"))
+    estate.fleet.write(nvidia_driver_repository_key_fingerprint=estate.keys.good)
+    assert "The following signatures" in problems
+    assert "put that package source in order, or its key" in problems
+    assert without_record(estate.second.state()) == without_record(estate.fresh["drv2"])
+
+
 def test_fresh_hosts_get_the_driver_and_the_one_with_nouveau_ends_asking_for_a_reboot(estate: Estate) -> None:
     problems = failed(estate.fleet.up())
     assert f"drv1: failed: {OLD} is installed, but nouveau holds the card: reboot the host" in problems
@@ -135,11 +146,21 @@ def test_reboot_into_the_driver_is_verified_and_a_second_run_changes_nothing(est
     assert estate.fleet.reasons() == {}
 
 
-def test_apt_cannot_move_a_locked_driver(estate: Estate) -> None:
+def test_neither_apt_nor_unattended_upgrades_can_move_a_locked_driver(estate: Estate) -> None:
+    anything = "/etc/apt/apt.conf.d/51any-origin"
+    estate.second.ssh(
+        f"echo 'Unattended-Upgrade::Origins-Pattern {{ \"origin=*\"; }};' | sudo tee {anything} >/dev/null"
+    )
     before = estate.second.state()
-    for command in (f"install nvidia-driver-cuda={NEW}-1", "upgrade", "dist-upgrade"):
+    for command in (f"install nvidia-driver-cuda={NEW}-1", f"install libcuda1={NEW}-1", "upgrade", "dist-upgrade"):
         estate.second.ssh(f"sudo DEBIAN_FRONTEND=noninteractive apt-get -y {command} >/dev/null 2>&1 || true")
-    assert estate.second.state() == before
+        assert estate.second.state() == before, command
+    said = estate.second.ssh("sudo unattended-upgrade --debug 2>&1")
+    assert estate.second.state() == before, said
+    # The attempts were true ones: there is a newer driver, and unattended-upgrades saw it.
+    assert f"{NEW}-1" in estate.second.ssh("apt-cache madison libcuda1")
+    assert "nvidia-driver-cuda" in said, said
+    estate.second.ssh(f"sudo rm {anything}")
     # A package that may bring any driver "at least" 580 brings the one that is locked, or does not come.
     for name in ("cuda-drivers-580", "nvidia-open"):
         planned = estate.second.ssh(f"apt-get --simulate install {name} 2>&1 || true")

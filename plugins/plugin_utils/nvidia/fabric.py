@@ -22,7 +22,8 @@ def needs(host, gpus):
     if bridges:
         return (
             ["fabricmanager", "nvlsm"],
-            f"{len(bridges)} bridges to NVSwitches (ConnectX-7, SW_MNG); they need the kernel's ib_umad as well",
+            f"{len(bridges)} bridges to NVSwitches (ConnectX-7, SW_MNG); the kernel's ib_umad leads to them, and is"
+            " loaded",
         )
     if host["nvswitches"]:
         return ["fabricmanager"], f"{len(host['nvswitches'])} NVSwitches on the PCI bus"

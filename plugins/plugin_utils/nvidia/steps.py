@@ -85,6 +85,7 @@ def whole(case, version, have):
     """All packages are there at one version: whether it runs, now and after the next boot."""
     host, driver, known = case.host, case.driver, case.known
     was_locked = bool(known["version"])
+    revisions = other_revisions(known["packages"], have)
     known.update(packages=have, version=version)
     if not was_locked:
         case.note("version", version, "installed already, and locked as it is")
@@ -103,9 +104,18 @@ def whole(case, version, have):
                 module_comes(case, missing),
             )
         if was_locked:
-            return case.decision("keep", now(driver))
+            return case.decision("keep", now(driver), *revisions)
         return case.decision("lock", f"{now(driver)} and right: lock it at {version}")
     return settle(case, *not_loaded(case, version, missing))
+
+
+def other_revisions(locked, have):
+    """Return a sentence for each package that is there in another revision of the same driver than the locked one."""
+    return [
+        f"{name} is there as {have[name]} and locked as {version}, which is the same driver: it stays"
+        for name, version in sorted(locked.items())
+        if version not in ("", have[name])
+    ]
 
 
 def add_ready_modules(case, missing):

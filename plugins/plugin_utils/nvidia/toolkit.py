@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from ansible_collections.ollama_fleet.stack.plugins.plugin_utils.nvidia import cards
+from ansible_collections.ollama_fleet.stack.plugins.plugin_utils.nvidia import cards, toolkit_sources
 from ansible_collections.ollama_fleet.stack.plugins.plugin_utils.nvidia.refusal import RefusalError
 from ansible_collections.ollama_fleet.stack.plugins.plugin_utils.nvidia.versions import numbers, upstream
 
@@ -27,23 +27,25 @@ DOCKER_CDI_ON = "28.2"
 TOOLKIT_CDI_07 = "1.19.0"
 CDI_OPTIONS = {"features": {"cdi": True}}
 RUNTIME_OPTIONS = {
-    "runtimes": {"nvidia": {"path": "nvidia-container-runtime", "runtimeArgs": []}},
+    "runtimes": {"nvidia": {"path": "nvidia-container-runtime"}},
     "exec-opts": ["native.cgroupdriver=cgroupfs"],
 }
 
 
-def toolkit_plan(host, version):
+def toolkit_plan(host, version, repository_url):
     """Decide whether a host gets the container toolkit, and how containers get GPUs.
 
-    Returns {action, reason, reasons, notes, refusal, packages, complete, injection, daemon_options}.
+    Returns {action, reason, reasons, notes, refusal, packages, stale, complete, injection, daemon_options}.
     action:         skip, refuse or install
     packages:       {name: exact version}
-    complete:       whether the four packages are there at this version
+    stale:          files of package sources that older instructions left, and that have to go
+    complete:       whether the four packages are there at this version, and nothing is stale
     injection:      cdi, runtime (the documented fallback), or "" while Docker's version is not known
     daemon_options: what daemon.json needs for it
     """
     result = {
         "packages": {},
+        "stale": [],
         "complete": False,
         "notes": [],
         "refusal": None,
@@ -54,26 +56,35 @@ def toolkit_plan(host, version):
         return {**result, "action": "skip", "reason": "no NVIDIA GPU", "reasons": ["no NVIDIA GPU"]}
     try:
         check(host, version)
+        stale = toolkit_sources.stale_files(host, repository_url)
     except RefusalError as error:
         said = str(error)
         return {**result, "action": "refuse", "reason": said, "reasons": [said], "refusal": error.as_result()}
     packages = dict.fromkeys(PACKAGES, package_version(host, version))
     how = injection(host, version)
-    result.update(packages=packages, injection=how["injection"], daemon_options=how["daemon_options"])
+    result.update(packages=packages, stale=stale, injection=how["injection"], daemon_options=how["daemon_options"])
     result["notes"] = [
         {"topic": "version", "choice": version, "reason": about_version(version, how["injection"])},
         {"topic": "GPUs in containers", "choice": how["choice"], "reason": how["reason"]},
     ]
+    there, reasons = what_is_there(host, version)
+    if stale:
+        reasons.append(f"remove {', '.join(stale)}: a second source of the toolkit, left by older instructions")
+    result.update(complete=there and not stale, reason="; ".join(reasons), reasons=reasons)
+    return {**result, "action": "install"}
+
+
+def what_is_there(host, version):
+    """Return (whether the four packages are there at this version, sentences)."""
     found = (host.get("toolkit") or {}).get("packages") or {}
     there = {name: package["version"] for name, package in found.items() if package["installed"]}
     if all(upstream(there.get(name, "")) == version for name in PACKAGES):
-        reason = f"four packages at {version} are there"
-        return {**result, "action": "install", "complete": True, "reason": reason, "reasons": [reason]}
+        return True, [f"four packages at {version} are there"]
     reasons = [f"install four packages at {version}"]
     if there:
         now = ", ".join(sorted({upstream(one) or one for one in there.values()}))
         reasons.append(f"now {now}" if len(there) == len(PACKAGES) else f"only {', '.join(there)} is there, at {now}")
-    return {**result, "action": "install", "reason": "; ".join(reasons), "reasons": reasons}
+    return False, reasons
 
 
 def check(host, version):

@@ -272,6 +272,19 @@ def test_locked_versions_are_the_packages_versions() -> None:
     assert set(decision["packages"].values()) == {"580.159.04-0ubuntu0.24.04.1"}
 
 
+def test_package_in_another_revision_of_the_locked_driver_is_named_and_stays() -> None:
+    host = host_of({"cards": "H100", "system": "noble", "driver": "runs"})
+    name, package = next(iter(sorted(host["driver"]["packages"].items())))
+    lock = lock_of({"lock": {"ubuntu-24.04-x86_64-ubuntu-open": "580.159.04"}})
+    assert nvidia.driver_plan(host, WISHES, lock)["reasons"] == ["580.159.04 open is loaded"]
+
+    was, package["version"] = package["version"], "580.159.04-0ubuntu0.24.04.2"
+    decision = nvidia.driver_plan(host, WISHES, lock)
+    assert decision["action"] == "keep"
+    assert decision["packages"][name] == "580.159.04-0ubuntu0.24.04.2"
+    assert f"{name} is there as 580.159.04-0ubuntu0.24.04.2 and locked as {was}" in decision["reasons"][1]
+
+
 def test_missing_part_of_a_running_driver_comes_without_a_reboot() -> None:
     decision = decide({"host": {"cards": "8 H100", "system": "noble", "driver": "runs", "nvswitches": 4}})
     assert decision["action"] == "install"

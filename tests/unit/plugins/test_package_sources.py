@@ -54,6 +54,7 @@ def test_sources_in_paragraphs(tree: HostTree) -> None:
         "suites": ["noble", "noble-updates"],
         "components": ["main", "restricted"],
         "signed_by": "/usr/share/keyrings/ubuntu-archive-keyring.gpg",
+        "credentials": False,
     }
     assert (second["uris"], second["signed_by"]) == (["https://repo.example/toolkit"], "embedded")
 
@@ -61,7 +62,9 @@ def test_sources_in_paragraphs(tree: HostTree) -> None:
 def test_no_password_of_a_mirror_is_shown(tree: HostTree) -> None:
     tree.write("etc/apt/sources.list.d/ubuntu.sources", UBUNTU)
     tree.write("etc/apt/sources.list", "deb https://bob:secret@repo.example/x trixie main\n")
-    assert "secret" not in str(tree.observe().repositories)
+    found = tree.observe().repositories
+    assert "secret" not in str(found)
+    assert [source["credentials"] for source in found] == [True, False, True]
 
 
 def test_sources_line_by_line(tree: HostTree) -> None:

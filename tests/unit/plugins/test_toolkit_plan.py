@@ -10,6 +10,7 @@ from ansible_collections.ollama_fleet.stack.plugins.plugin_utils.nvidia import t
 
 from tests.unit.plugins.test_driver_plan import host_of
 
+OURS = "https://nvidia.github.io/libnvidia-container"
 H100 = {"cards": "H100", "system": "noble"}
 WSL = {"cards": "", "system": "noble", "kernel": "6.6.87-microsoft-standard-WSL2"}
 
@@ -45,7 +46,7 @@ def said(plan: dict[str, Any]) -> str:
     ],
 )
 def test_toolkit_plan(words: dict[str, Any], version: str, action: str, says: str) -> None:
-    plan = nvidia.toolkit_plan(host(words), version)
+    plan = nvidia.toolkit_plan(host(words), version, OURS)
     assert plan["action"] == action
     assert says in said(plan)
     assert plan["packages"] == (dict.fromkeys(toolkit.PACKAGES, f"{version}-1") if action == "install" else {})
@@ -69,7 +70,7 @@ def test_toolkit_plan(words: dict[str, Any], version: str, action: str, says: st
 def test_gpus_come_by_cdi_where_docker_can_and_else_by_the_documented_fallback(
     docker: str | None, version: str, injection: str, daemon_options: dict[str, Any], says: str
 ) -> None:
-    plan = nvidia.toolkit_plan(host(H100, docker), version)
+    plan = nvidia.toolkit_plan(host(H100, docker), version, OURS)
     assert (plan["injection"], plan["daemon_options"]) == (injection, daemon_options)
     assert says in said(plan)
 
@@ -80,20 +81,20 @@ def test_fallback_keeps_gpus_through_a_daemon_reload() -> None:
 
 def test_what_is_there_at_the_version_is_complete() -> None:
     there = dict.fromkeys(toolkit.PACKAGES, "1.20.1-1")
-    assert nvidia.toolkit_plan(host(H100, "28.4.0", **there), "1.20.1")["complete"] is True
+    assert nvidia.toolkit_plan(host(H100, "28.4.0", **there), "1.20.1", OURS)["complete"] is True
 
 
 def test_what_is_there_at_another_version_or_in_part_is_said() -> None:
     there = dict.fromkeys(toolkit.PACKAGES, "1.17.8-1")
-    plan = nvidia.toolkit_plan(host(H100, "28.4.0", **there), "1.20.1")
+    plan = nvidia.toolkit_plan(host(H100, "28.4.0", **there), "1.20.1", OURS)
     assert plan["complete"] is False
     assert plan["reason"] == "install four packages at 1.20.1; now 1.17.8"
-    part = nvidia.toolkit_plan(host(H100, "28.4.0", **{"libnvidia-container1": "1.20.1-1"}), "1.20.1")
+    part = nvidia.toolkit_plan(host(H100, "28.4.0", **{"libnvidia-container1": "1.20.1-1"}), "1.20.1", OURS)
     assert "only libnvidia-container1 is there, at 1.20.1" in part["reason"]
 
 
 def test_refusal_names_rule_card_and_remedy() -> None:
-    refusal = nvidia.toolkit_plan(host(H100), "1.17.7")["refusal"]
+    refusal = nvidia.toolkit_plan(host(H100), "1.17.7", OURS)["refusal"]
     assert refusal["cards"] == ["1 x Hopper 10de:2330"]
     assert refusal["rule"]
     assert refusal["remedy"]

@@ -48,6 +48,8 @@ DAMAGES = {
     f"sudo rm {KEY}": f"{KEY} was removed",
     f"echo | sudo tee -a {SOURCE}": f"{SOURCE} was changed by hand",
     "sudo gpasswd --delete ops docker": "user ops is not in group docker",
+    f"echo '{STALE_TEXT.strip()}' | sudo tee {STALE}": f"remove {STALE}: a second source of the toolkit, left by older"
+    " instructions",
 }
 # What any of the two roles could leave behind: packages with their states, files with their sizes, groups.
 STATE = """
@@ -181,8 +183,11 @@ def before(machine: Machine) -> str:
 
 @pytest.fixture(scope="module")
 def installed(machine: Machine, before: str) -> str:
-    """What the first run said."""
-    return machine.up()
+    """What the first two runs said. The first ends with a CUDA that does not start; what it brought stays known."""
+    machine.gpu.answer(init=999)
+    said = machine.fails()
+    machine.gpu.answer()
+    return said + machine.up()
 
 
 def test_check_mode_on_a_fresh_host_says_what_would_be_and_does_nothing(machine: Machine, before: str) -> None:
@@ -242,6 +247,25 @@ def test_cuda_that_does_not_start_is_told_by_name_though_nvidia_smi_answers(mach
     machine.gpu.answer(context=2)
     assert machine.play(check_of(machine)).returncode == 0
     machine.gpu.answer()
+
+
+def test_compose_hands_gpus_over_as_the_ollama_role_asks_for_them(machine: Machine, installed: str) -> None:
+    image = "fixture:1"
+    machine.ssh(
+        "sudo tar -C / -ch --hard-dereference /usr/bin/ls $(ldd /usr/bin/ls | grep -o '/lib[^ ]*') 2>/dev/null"
+        f" | sudo docker import --quiet - {image}"
+    )
+    devices = [{"driver": "cdi", "device_ids": ["nvidia.com/gpu=all"], "capabilities": ["gpu"]}]
+    service = {
+        "image": image,
+        "network_mode": "none",
+        "command": ["/usr/bin/ls", "/usr/lib/x86_64-linux-gnu/libcuda.so.1"],
+        "deploy": {"resources": {"reservations": {"devices": devices}}},
+    }
+    text = json.dumps({"services": {"gpu": service}})
+    said = machine.ssh(f"echo '{text}' | sudo docker compose --project-name fixture --file - run --rm gpu")
+    machine.ssh(f"sudo docker image rm {image}")
+    assert said.strip() == "/usr/lib/x86_64-linux-gnu/libcuda.so.1"
 
 
 def test_gpu_that_a_daemon_reload_takes_from_a_container_is_told(machine: Machine, installed: str) -> None:

@@ -29,8 +29,10 @@ def test_note_of_the_fleet_is_word_by_word_what_was_agreed() -> None:
     assert note.note() + "\n" == GOLDEN.read_text()
 
 
-def test_manual_shows_that_note() -> None:
+def test_manual_shows_that_note_and_the_readme_its_first_host() -> None:
     assert f"```text\n{GOLDEN.read_text()}```" in (note.ROOT / "docs/drivers.md").read_text()
+    first, _, _ = GOLDEN.read_text().partition("\n\n")
+    assert f"```\n{first}\n```" in (note.ROOT / "README.md").read_text()
 
 
 @pytest.mark.parametrize("name", sorted(FLEET))

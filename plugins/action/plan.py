@@ -18,6 +18,9 @@ from ansible_collections.ollama_fleet.stack.plugins.plugin_utils.inputs import (
 
 PURPOSES = {"install", "configure", "verify"}
 SETTLED = "as it should be"
+NEVER = "never applied"
+# The role runs once all the same, and writes down what it found: from then on, what changes is named.
+UNTOUCHED = "nothing to change"
 
 
 def asked_for(role, tags, roles):
@@ -33,7 +36,7 @@ def reasons(record, inputs, digest):
     digest: of the role's files now
     """
     if record is None:
-        return ["never applied"]
+        return [NEVER]
     if not record["complete"]:
         return ["its last run did not reach its end"]
     names = sorted({*record["inputs"], *inputs})
@@ -53,7 +56,8 @@ def step_of(role, why, decided=None):
     step = {"role": role, "needed": bool(why), "reason": "; ".join(why) or SETTLED, "notes": [], "refusal": None}
     if decided and (why or decided["needed"]):
         # What is wrong or new comes first, what is done about it last.
-        sentences = [*why, *decided["reasons"]]
+        first = [UNTOUCHED] if why == [NEVER] and decided["leaves_alone"] else why
+        sentences = [*first, *decided["reasons"]]
         step.update(needed=True, reason="; ".join(sentences), notes=decided["notes"], refusal=decided["refusal"])
     return step
 

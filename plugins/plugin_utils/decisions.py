@@ -109,10 +109,14 @@ def of_role(role, host, values_of, ask, today=None):
 
 
 def as_step(decision):
-    """Return (needed whatever the record says, sentences, notes, refusal) of a driver's or the toolkit's decision."""
+    """Return what the plan takes from a driver's or the toolkit's decision.
+
+    needed: whatever the record says; leaves_alone: whether what is there stays, and is nobody's to hold
+    """
     settled = decision["action"] in ("keep", "skip") or decision.get("complete", False)
     return {
         "needed": not settled,
+        "leaves_alone": settled and not decision["packages"],
         "reasons": decision["reasons"],
         "notes": decision["notes"],
         "refusal": decision["refusal"],

@@ -129,8 +129,12 @@ def test_step_of_a_new_host_says_what_is_decided_after_why_it_runs(tmp_path: Pat
     host = host_of({**FRESH, "driver": "runfile"})
     decided = decisions.as_step(decisions.of_driver(host, values(tmp_path / "none.yml"), Repositories()))
     step = plan.step_of("nvidia_driver", ["never applied"], decided)
-    assert step["reason"].startswith("never applied; 580.159.04 open is loaded, not from packages")
+    assert step["reason"].startswith("nothing to change; 580.159.04 open is loaded, not from packages")
     assert [note["topic"] for note in step["notes"]] == ["cards", "modules", "branch", "version"]
+
+    decided = decisions.as_step(decisions.of_driver(host_of(RUNNING), values(tmp_path / "none.yml"), Repositories()))
+    step = plan.step_of("nvidia_driver", ["never applied"], decided)
+    assert step["reason"].startswith("never applied; 580.159.04 open is loaded and right: lock it")
 
 
 def test_refused_step_carries_rule_cards_and_remedy(tmp_path: Path) -> None:

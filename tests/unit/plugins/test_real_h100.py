@@ -55,6 +55,7 @@ def test_the_plan_that_was_printed_there_says_so() -> None:
     (host,) = plan["hosts"]
     assert host["cards"] == "1 x NVIDIA H100 80GB HBM3 (Hopper 10de:2330)"
     steps = {step["role"]: step for step in host["steps"]}
-    assert "580.159.04 open is loaded, not from packages: it stays" in steps["nvidia_driver"]["reason"]
+    says = "nothing to change; 580.159.04 open is loaded, not from packages: it stays, and is not locked"
+    assert steps["nvidia_driver"]["reason"] == says
     notes = {note["topic"]: note["choice"] for note in steps["nvidia_driver"]["notes"]}
     assert (notes["modules"], notes["branch"], notes["version"]) == ("open", "580", "580.159.04")

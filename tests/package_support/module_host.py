@@ -17,7 +17,7 @@ from ollama_fleet.playbook import environment
 # What no change of packages may leave different: all packages with their state, holds, marks, and every file but logs,
 # caches and package lists. Settings and modules count by content, programs by size, links by target, folders by being
 # there.
-_STATE = r"""
+STATE = r"""
 cd /
 echo "packages: $(dpkg-query -W -f '${binary:Package} ${Version} ${db:Status-Abbrev};')"
 echo "automatic: $(apt-mark showauto | sort | tr '\n' ' ')"
@@ -91,8 +91,7 @@ class ModuleHost:
 
     def state(self) -> dict[str, str]:
         """What is on the host: packages, marks, and every file by content."""
-        lines = self.run(_STATE).stdout.splitlines()
-        return {name: value for name, _colon, value in (line.partition(": ") for line in lines)}
+        return parsed(self.run(STATE).stdout)
 
     def versions(self) -> dict[str, str]:
         """Version of each installed package."""
@@ -101,6 +100,11 @@ class ModuleHost:
 
     def held(self) -> set[str]:
         return set(self.run("apt-mark showhold").stdout.split())
+
+
+def parsed(listing: str) -> dict[str, str]:
+    """What STATE printed, by name."""
+    return {name: value for name, _colon, value in (line.partition(": ") for line in listing.splitlines())}
 
 
 def differences(before: Mapping[str, str], after: Mapping[str, str]) -> dict[str, tuple[str, str]]:

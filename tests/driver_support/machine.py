@@ -79,7 +79,8 @@ class GpuMachine:
 
     def leave_debian(self) -> None:
         """Have nothing from Debian any more: no test waits for its mirror."""
-        self.ssh("sudo rm /etc/apt/sources.list.d/* && sudo apt-get update -qq")
+        # The empty file is what unattended-upgrades leaves where there is none.
+        self.ssh("sudo rm /etc/apt/sources.list.d/* && sudo touch /etc/apt/sources.list && sudo apt-get update -qq")
 
     def put(self, files: Mapping[str, tuple[bytes, int]]) -> None:
         """Write files on the host: {path: (content, mode)}."""

@@ -253,7 +253,7 @@ def test_compose_hands_gpus_over_as_the_ollama_role_asks_for_them(machine: Machi
     image = "fixture:1"
     machine.ssh(
         "sudo tar -C / -ch --hard-dereference /usr/bin/ls $(ldd /usr/bin/ls | grep -o '/lib[^ ]*') 2>/dev/null"
-        f" | sudo docker import --quiet - {image}"
+        f" | sudo docker import - {image}"
     )
     devices = [{"driver": "cdi", "device_ids": ["nvidia.com/gpu=all"], "capabilities": ["gpu"]}]
     service = {
@@ -263,7 +263,7 @@ def test_compose_hands_gpus_over_as_the_ollama_role_asks_for_them(machine: Machi
         "deploy": {"resources": {"reservations": {"devices": devices}}},
     }
     text = json.dumps({"services": {"gpu": service}})
-    said = machine.ssh(f"echo '{text}' | sudo docker compose --project-name fixture --file - run --rm gpu")
+    said = machine.ssh(f"echo '{text}' | sudo docker compose --project-name fixture --file - run --rm --no-TTY gpu")
     machine.ssh(f"sudo docker image rm {image}")
     assert said.strip() == "/usr/lib/x86_64-linux-gnu/libcuda.so.1"
 

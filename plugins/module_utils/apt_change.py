@@ -8,16 +8,9 @@ from ansible_collections.ollama_fleet.stack.plugins.module_utils import build_fa
 from ansible_collections.ollama_fleet.stack.plugins.module_utils import package_changes as changes
 from ansible_collections.ollama_fleet.stack.plugins.module_utils.apt_undo import Journal
 from ansible_collections.ollama_fleet.stack.plugins.module_utils.errors import FleetError
+from ansible_collections.ollama_fleet.stack.plugins.module_utils.reading import read
 
 ALLOWED = ["--no-install-recommends", "--allow-downgrades", "--allow-change-held-packages"]
-
-
-def read_file(path):
-    try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            return file.read()
-    except OSError:
-        return ""
 
 
 class AptChange:
@@ -62,7 +55,7 @@ class AptChange:
         """Have apt prefer the wanted driver during this change, whatever the host's preferences say by now."""
         path = f"{self.tmpdir}/preferences"
         with open(path, "w", encoding="utf-8") as file:
-            file.write(text.preferences(family, read_file("/etc/apt/preferences")))
+            file.write(text.preferences(family, read("/etc/apt/preferences") or ""))
         self.apt.preferences = path
 
     def remove(self, names):
@@ -153,7 +146,7 @@ class AptChange:
         if not problem:
             self.journal.close()
             return
-        build = build_failure.reason(out + err, read_file)
+        build = build_failure.reason(out + err, read)
         log = "\n".join((out + err).splitlines()[-40:])
         try:
             self.journal.undo()

@@ -87,7 +87,7 @@ def preferences(family, existing):
     ]
     # Tools that fit any driver are free, also where the host's preferences block other drivers' versions.
     free = f"Package: {' '.join(ANY_DRIVER)}\nPin: version *\nPin-Priority: 500\n"
-    return "\n".join([*pinned, free, existing])
+    return "\n".join([*pinned, free, existing, ""])
 
 
 EXPIRED = re.compile(r"EXPKEYSIG|[Ee]xpired on|key is not live")

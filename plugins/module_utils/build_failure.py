@@ -33,7 +33,7 @@ def reason(output, read):
     """Return one line about a module build that failed, "" when none did.
 
     output: what apt printed
-    read:   path -> text of a file, "" when it cannot be read
+    read:   path -> text of a file, None when it cannot be read
     """
     path = log_in(output)
     if not path:
@@ -41,5 +41,5 @@ def reason(output, read):
     module, kernel = MODULE.search(path), KERNEL.search(output)
     name = f"module {module.group(1)} {module.group(2)}" if module else "a module"
     for_kernel = next((part for part in kernel.groups() if part), "") if kernel else ""
-    why = cause(read(path)) or f"see {os.path.basename(path)}"
+    why = cause(read(path) or "") or f"see {os.path.basename(path)}"
     return f"{name} does not build for kernel {for_kernel or 'of this host'}: {why}"

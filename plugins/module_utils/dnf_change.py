@@ -7,14 +7,7 @@ from ansible_collections.ollama_fleet.stack.plugins.module_utils import build_fa
 from ansible_collections.ollama_fleet.stack.plugins.module_utils import dnf_transaction as text
 from ansible_collections.ollama_fleet.stack.plugins.module_utils import package_changes as changes
 from ansible_collections.ollama_fleet.stack.plugins.module_utils.errors import FleetError
-
-
-def read_file(path):
-    try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            return file.read()
-    except OSError:
-        return ""
+from ansible_collections.ollama_fleet.stack.plugins.module_utils.reading import read
 
 
 class DnfChange:
@@ -94,7 +87,7 @@ class DnfChange:
         if not problem:
             return
         # A file that the build left behind is gone once its package is.
-        build = build_failure.reason(out + err, read_file)
+        build = build_failure.reason(out + err, read)
         log = "\n".join((out + err).splitlines()[-40:])
         if self.dnf.newest_transaction() > last:
             self.dnf.dnf("-y", "history", "undo", "last")

@@ -23,6 +23,7 @@ from tests.package_support.lab import gateway
 from tests.package_support.repository import ARCHITECTURE, Repository
 from tests.package_support.server import Server
 from tests.system.conftest import ROOT, Session
+from tests.system.plan_and_apply import PLAN_AND_APPLY
 from tests.system.test_lab import changed_tasks
 
 HOST = "tk1"
@@ -58,32 +59,6 @@ sudo find /etc /opt /usr/local /var/lib/ollama-fleet -xdev -type f ! -path '*fix
   ! -name 'group*' ! -name 'gshadow*' -printf '%p %s\\n' | sort
 getent group | grep -v '^docker:x:[0-9]*:$'
 """
-PLAYBOOK: list[dict[str, Any]] = [
-    {
-        "hosts": "all",
-        "gather_facts": False,
-        "tasks": [
-            {"ollama_fleet.stack.plan": {"roles": "{{ wanted_roles }}"}, "register": "__plan", "name": "Plan"},
-            {
-                "name": "Keep the plan",
-                "ansible.builtin.copy": {
-                    "content": "{{ __plan.steps | to_json }}",
-                    "dest": "{{ playbook_dir }}/steps.json",
-                },
-                "delegate_to": "localhost",
-                "become": False,
-                "changed_when": False,
-                "check_mode": False,
-            },
-            {
-                "name": "Apply",
-                "ansible.builtin.include_role": {"name": "ollama_fleet.stack.{{ wanted_role }}"},
-                "loop": "{{ __plan.needed | select('in', applied_roles) | list }}",
-                "loop_control": {"loop_var": "wanted_role"},
-            },
-        ],
-    }
-]
 REMOVAL = [
     {
         "hosts": "all",
@@ -119,12 +94,16 @@ class Machine:
         )
 
     def up(self, *arguments: str, roles: tuple[str, ...] = ("docker", TOOLKIT), **variables: Any) -> str:
-        done = self.play(PLAYBOOK, *arguments, wanted_roles=["docker", TOOLKIT], applied_roles=list(roles), **variables)
+        done = self.play(
+            PLAN_AND_APPLY, *arguments, wanted_roles=["docker", TOOLKIT], applied_roles=list(roles), **variables
+        )
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
     def fails(self, **variables: Any) -> str:
-        done = self.play(PLAYBOOK, wanted_roles=["docker", TOOLKIT], applied_roles=["docker", TOOLKIT], **variables)
+        done = self.play(
+            PLAN_AND_APPLY, wanted_roles=["docker", TOOLKIT], applied_roles=["docker", TOOLKIT], **variables
+        )
         assert done.returncode == 2, done.stdout + done.stderr
         return done.stdout
 

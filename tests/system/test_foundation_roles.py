@@ -13,40 +13,12 @@ import yaml
 from lab.lab import Lab
 from ollama_fleet.playbook import environment
 from tests.system.conftest import ROOT, Session
+from tests.system.plan_and_apply import PLAN_AND_APPLY
 
 HOST = "fresh2"
 DAEMON = "/etc/docker/daemon.json"
 THIRD_PARTY = {"shutdown-timeout": 20, "insecure-registries": ["theirs.example:5000"]}
 OPTIONS = {"docker_daemon_options": {"log-driver": "local", "insecure-registries": ["ours.example:5000"]}}
-PLAYBOOK = [
-    {
-        "hosts": "all",
-        "gather_facts": False,
-        "tasks": [
-            {
-                "name": "Plan",
-                "ollama_fleet.stack.plan": {"roles": "{{ wanted_roles }}"},
-                "register": "__plan",
-            },
-            {
-                "name": "Keep the plan",
-                "ansible.builtin.copy": {
-                    "content": "{{ __plan.steps | to_json }}",
-                    "dest": "{{ playbook_dir }}/steps.json",
-                },
-                "delegate_to": "localhost",
-                "become": False,
-                "changed_when": False,
-            },
-            {
-                "name": "Apply",
-                "ansible.builtin.include_role": {"name": "ollama_fleet.stack.{{ wanted_role }}"},
-                "loop": "{{ __plan.needed }}",
-                "loop_control": {"loop_var": "wanted_role"},
-            },
-        ],
-    }
-]
 # Rounds of damage: what is done, and what the plan must say of it.
 DAMAGES = [
     {
@@ -71,7 +43,7 @@ class FreshHost:
     def apply(self, *roles: str, **variables: Any) -> subprocess.CompletedProcess[str]:
         inventory = {"all": {"hosts": {HOST: self.variables | {"wanted_roles": list(roles)} | variables}}}
         (self.folder / "hosts.yml").write_text(yaml.safe_dump(inventory))
-        (self.folder / "play.yml").write_text(yaml.safe_dump(PLAYBOOK))
+        (self.folder / "play.yml").write_text(yaml.safe_dump(PLAN_AND_APPLY))
         command = ["ansible-playbook", "-i", f"{self.folder}/hosts.yml", f"{self.folder}/play.yml"]
         env = environment(self.folder)
         return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)

@@ -186,7 +186,7 @@ def test_what_counts_as_the_driver_is_held_and_nothing_else() -> None:
 
 
 def test_preferences_prefer_the_wanted_driver_and_keep_the_hosts_own() -> None:
-    text = apt.preferences(FAMILY, "Package: mine\nPin: version 1\nPin-Priority: 7\n")
+    text = apt.preferences(FAMILY, "Package: mine\nPin: version 1\nPin-Priority: 7")
     assert "Package: nvidia-driver-cuda\nPin: version 580.159.04-1\nPin-Priority: 1002\n" in text
     assert "Package: /^((lib)?nvidia-.*|libcuda1)$/\nPin: version 580.159.04-*\nPin-Priority: 1001\n" in text
     assert text.endswith("Package: mine\nPin: version 1\nPin-Priority: 7\n")

@@ -193,6 +193,17 @@ def test_requests_share_the_places_and_the_rest_wait(engine: EngineProcess) -> N
     assert starts[2] > first_to_end[-3], "the third waits for a place"
 
 
+def leave_in_the_middle(engine: EngineProcess, request: dict[str, Any]) -> None:
+    """Ask, and hang up before the answer is there. A model may choose to end at once: it is asked again."""
+    for _ in range(10):
+        try:
+            with engine.open("/api/generate", request, timeout=0.5):
+                pass
+        except TimeoutError:
+            return
+    pytest.fail("ten answers, and each was complete within half a second")
+
+
 @pytest.mark.parametrize("how", ["stream", "at once", "in the prompt"])
 def test_a_client_that_leaves_stops_the_work(engine: EngineProcess, how: str) -> None:
     generate(engine, options={"num_predict": 1})
@@ -203,8 +214,7 @@ def test_a_client_that_leaves_stops_the_work(engine: EngineProcess, how: str) ->
             for _ in zip(range(3), answer, strict=False):
                 pass
     else:
-        with pytest.raises(TimeoutError):
-            engine.open("/api/generate", request, timeout=0.5)
+        leave_in_the_middle(engine, request)
     # Left alone it would go on for minutes.
     wait_until(lambda: is_idle(engine), 90)
 

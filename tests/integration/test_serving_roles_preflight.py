@@ -166,14 +166,18 @@ def output(tmp_path_factory: pytest.TempPathFactory) -> str:
     return result.stdout + result.stderr
 
 
+# One result: its line, or the lines up to its closing brace.
+RESULT = r"^((?:ok|changed|fatal|failed|skipping): \[[\w-]+\](?:[^\n]*=> \{\n(?:[^\n]*\n)*?\}|[^\n]*))$"
+
+
 def of_host(output: str, name: str) -> str:
-    """What Ansible said of one host: diffs stand before the line that names it."""
-    blocks = re.split(r"(?<=\n)(?=TASK|PLAY)", output)
-    lines = []
-    for block in blocks:
-        parts = re.split(r"^((?:ok|changed|fatal|failed|skipping): \[[\w-]+\].*)$", block, flags=re.MULTILINE)
-        lines += [before + line for before, line in zip(parts[::2], parts[1::2], strict=False) if f"[{name}]" in line]
-    return "\n".join(lines + re.findall(rf"^{name} +: .*$", output, re.MULTILINE))
+    """What Ansible said of one host: diffs stand before the result that they belong to."""
+    said = []
+    for block in re.split(r"(?<=\n)(?=TASK|PLAY)", output):
+        parts = re.split(RESULT, block, flags=re.MULTILINE)
+        pairs = zip(parts[::2], parts[1::2], strict=False)
+        said += [diff + result for diff, result in pairs if f": [{name}]" in result.split("\n")[0]]
+    return "\n".join(said + re.findall(rf"^{name} +: .*$", output, re.MULTILINE))
 
 
 @pytest.mark.parametrize("name", GOOD)

@@ -247,6 +247,28 @@ def bench(
     raise Exit(code=report.exit_code)
 
 
+# ---------------------------------------------------------------- models
+
+
+@task(help={"inventory": INVENTORY, "limit": LIMIT, "json": "print JSON instead of a table"})
+def models_plan(c: Context, inventory: str = LAB_INVENTORY, limit: str = "", json: bool = False) -> None:
+    """Show what each model needs on each host, whether it fits, and what would.
+
+    Exit codes: 0 everything fits, 2 something does not, 1 a host could not be asked.
+    """
+    from rich.console import Console
+
+    from ollama_fleet.models import plan
+
+    with explained():
+        result = plan.make_plan(inventory_path(inventory), limit or None)
+    if json:
+        print(result.to_json())
+    else:
+        plan.show(result, Console())
+    raise Exit(code=result.exit_code)
+
+
 # ---------------------------------------------------------------- secrets
 
 
@@ -371,6 +393,7 @@ def family(name: str, default: Any = None, **tasks: Any) -> Collection:
 ns = Collection(up, plan, down, bench, build, lock)
 ns.add_collection(family("driver", upgrade=driver_upgrade, rollback=driver_rollback, unlock=driver_unlock))
 ns.add_collection(family("lab", default=lab_up, up=lab_up, down=lab_down, status=lab_status, ssh=lab_ssh))
+ns.add_collection(family("models", plan=models_plan))
 ns.add_collection(family("secrets", init=secrets_init, show=secrets_show))
 ns.add_collection(
     family(

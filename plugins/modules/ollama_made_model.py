@@ -134,6 +134,7 @@ class Work:
     def do(self) -> dict[str, Any]:
         """The module's result; FleetError when the model is not what it is to be."""
         try:
+            now = self._server.model(self._name)
             base = self._base and self._server.model(self._base)
         except UnreachableError as problem:
             if not self._check:
@@ -146,10 +147,9 @@ class Work:
                 what = f"model {self._name.short} was not made"
                 raise FleetError(what, f"the server has no {self._base.short}", "list that model too, then run again")
             return self._result(f"make {self._name.short}")
-        return self._alias(base) if self._params["alias"] else self._made(base)
+        return self._alias(now, base) if self._params["alias"] else self._made(now, base)
 
-    def _alias(self, base: dict[str, Any]) -> dict[str, Any]:
-        now = self._server.model(self._name)
+    def _alias(self, now: dict[str, Any] | None, base: dict[str, Any]) -> dict[str, Any]:
         if now and now.get("digest") == base.get("digest"):
             return self._result()
         if not self._check:
@@ -157,15 +157,14 @@ class Work:
             self._verify((self._server.model(self._name) or {}).get("digest") == base.get("digest"))
         return self._result(f"copy {self._base.short} to {self._name.short}")
 
-    def _made(self, base: dict[str, Any] | None) -> dict[str, Any]:
+    def _made(self, now: dict[str, Any] | None, base: dict[str, Any] | None) -> dict[str, Any]:
         params = self._params
         if base:
             goal = goal_of(show(self._server, base["name"]), params)
         else:
             asked = asked_parameters(params["parameters"] or {})
             goal = Made(params["checksum"], params["system"] or "", params["template"] or "", asked)
-        entry = self._server.model(self._name)
-        before = show(self._server, entry["name"]) if entry else None
+        before = show(self._server, now["name"]) if now else None
         if before and is_made(before, goal):
             return self._result()
         needs_file = not base and not has_blob(self._server, params["checksum"])

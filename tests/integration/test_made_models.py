@@ -109,8 +109,9 @@ def test_a_server_that_says_yes_and_does_nothing_is_found_out(server: ModelMaker
         run(server, **WAYS[way])
 
 
-def test_a_server_that_is_not_there(server: ModelMaker) -> None:
-    closed = {"base_url": "http://127.0.0.1:9", "alias": "base:1"}
+@pytest.mark.parametrize("way", ["alias", "system", "file"])
+def test_a_server_that_is_not_there(server: ModelMaker, way: str) -> None:
+    closed = {"base_url": "http://127.0.0.1:9", **WAYS[way]}
     assert run(server, check_mode=True, **closed)["changed"]
     with pytest.raises(FleetError, match="does not answer"):
         run(server, **closed)

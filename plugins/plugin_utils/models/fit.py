@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass, replace
 from ansible_collections.ollama_fleet.stack.plugins.plugin_utils.models.need import (
     CACHE_BYTES,
     MIB,
+    MODEL,
     QUANTISED,
     Settings,
     Unreadable,
@@ -179,7 +180,9 @@ def judge(models, host, wishes):
     for model in models:
         found, need = _judge_one(model, host, wishes)
         if need:
-            needs[model["name"]] = need
+            # Models that share their weights are loaded once: the server keeps what it has loaded by its file.
+            weights = next(layer["digest"] for layer in model["layers"] if layer["media_type"] == MODEL)
+            needs.setdefault(weights, (model["name"], need))
         missing = {digest: size for digest, size in model["missing"].items() if digest not in written}
         if sum(written.values()) + sum(missing.values()) > host.disk:
             room = max(0, host.disk - sum(written.values()))
@@ -213,7 +216,7 @@ def _judge_one(model, host, wishes):
         "notes": [],
         "would_fit": None,
     }
-    if pairs is None or not model["layers"]:
+    if pairs is None or not any(layer["media_type"] == MODEL for layer in model["layers"]):
         return found, None
     try:
         need = need_of(model["layers"], pairs, wishes.settings, model.get("tensors"))
@@ -233,7 +236,7 @@ def _together(needs, host, wishes):
     result = {"asked": wishes.at_once, "can": None, "fits": True, "why": ""}
     if None in host.gpus or not needs:
         return result
-    ordered = sorted(needs.items(), key=lambda item: -item[1].gpu)[: wishes.at_once or None]
+    ordered = sorted(needs.values(), key=lambda item: -item[1].gpu)[: wishes.at_once or None]
     free, ram, can = [usable(memory) for memory in host.gpus], host.ram, 0
     for _name, need in ordered:
         if host.gpus:

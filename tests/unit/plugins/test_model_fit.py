@@ -180,6 +180,11 @@ def test_models_that_are_to_be_loaded_at_once(asked: int, fits: bool, can: int) 
     assert ("a:1" in result["together"]["why"]) == (not fits)
 
 
+def test_models_of_the_same_weights_are_loaded_once() -> None:
+    models = [model("a:1"), {**model("a:1"), "name": "alias:1"}]
+    assert judge(models, host(12 * GIB), replace(WISHES, at_once=2))["fits"]
+
+
 def test_more_are_asked_for_than_there_are() -> None:
     assert judge([model()], host(H100), replace(WISHES, at_once=3))["fits"]
 

@@ -13,7 +13,7 @@ from ansible_collections.ollama_fleet.stack.plugins.module_utils import gguf_hea
 from ansible_collections.ollama_fleet.stack.plugins.module_utils.errors import FleetError
 from ansible_collections.ollama_fleet.stack.plugins.module_utils.model_source import embeddings, wanted
 from ansible_collections.ollama_fleet.stack.plugins.module_utils.ollama_api import ModelName
-from ansible_collections.ollama_fleet.stack.plugins.plugin_utils.models import words
+from ansible_collections.ollama_fleet.stack.plugins.plugin_utils.models import lock, words
 from ansible_collections.ollama_fleet.stack.plugins.plugin_utils.models.fit import (
     REQUIRED,
     host_of,
@@ -31,6 +31,7 @@ ARGUMENTS = {
     "disk_reserve": {"type": "int", "default": 0},
     "memory_reserve": {"type": "int", "default": 0},
     "ca_file": {"type": "path"},
+    "lock_file": {"type": "path"},
     "refuse": {"type": "bool", "default": True},
     "folder": {"type": "path"},
 }
@@ -48,10 +49,11 @@ class ActionModule(ActionBase):
         if observed is None:
             raise AnsibleActionFail("the host was not observed: run ollama_fleet.stack.host_info before this")
         wishes = wishes_of(arguments["server"], arguments["fit"], observed["ollama"]["version"])
-        needs = self._needs(arguments, wishes.settings.own_engine, task_vars)
+        needs = self._needs(arguments, {"tensors": wishes.settings.own_engine}, task_vars)
         if needs.get("failed") or "models" not in needs:
             return {**result, **needs}
         try:
+            result["restore"] = self._against_lock(arguments, needs["models"], result, task_vars)
             models = looked_at(arguments["models"], needs["models"], Path(task_vars.get("inventory_dir") or "."))
         except FleetError as error:
             return {**result, "failed": True, **error.as_result()}
@@ -69,10 +71,32 @@ class ActionModule(ActionBase):
             result.update(failed=True, **FleetError(what, reason, remedy).as_result())
         return result
 
-    def _needs(self, arguments, tensors, task_vars):
+    def _against_lock(self, arguments, looked, result, task_vars):
+        """Return the names of models that are to be pulled again to be as they are locked.
+
+        Raises FleetError where a pull would bring something else than what is locked.
+        """
+        locked = lock.FILE.read(arguments["lock_file"]) if arguments["lock_file"] else {}
+        refused = lock.refusal(locked, looked)
+        if refused and arguments["refuse"]:
+            raise refused
+        drifted = lock.drifted(locked, looked)
+        if not drifted:
+            return []
+        asked = self._needs(arguments, {"registry": "all"}, task_vars)
+        restorable = lock.restorable(locked, asked.get("models", []))
+        others = [name for name in drifted if name not in restorable]
+        if others:
+            result["warnings"] = [
+                f"{', '.join(others)}: the host has other layers than the lock, and the registry does not have those: "
+                "see ./inv models.diff"
+            ]
+        return restorable
+
+    def _needs(self, arguments, more, task_vars):
         pulled = [entry for entry in arguments["models"] if way_of(entry) == "pull"]
         asked = [{key: entry[key] for key in ("name", "source", "insecure") if entry.get(key)} for entry in pulled]
-        module_args = {"models": asked, "models_dir": arguments["models_dir"], "tensors": tensors}
+        module_args = {"models": asked, "models_dir": arguments["models_dir"], **more}
         if arguments["ca_file"]:
             module_args["ca_file"] = arguments["ca_file"]
         return self._execute_module(

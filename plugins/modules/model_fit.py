@@ -45,8 +45,13 @@ options:
   ca_file:
     description: File on the host with the certificate of the CA that signs the registries'.
     type: path
+  lock_file:
+    description:
+      - Path of the models' lock file on the controller. With it, a model whose registry has other layers than the lock
+        is refused.
+    type: path
   refuse:
-    description: Fail when something does not fit.
+    description: Fail when something does not fit, or is not what is locked.
     type: bool
     default: true
   folder:
@@ -89,6 +94,11 @@ fit:
     bytes. docs/models.md describes each.
   returned: when the host could be asked
   type: dict
+restore:
+  description: Names of models that the host has otherwise than locked, and the registry as locked.
+  returned: when the host could be asked
+  type: list
+  elements: str
 reason:
   description: What does not fit, and why.
   returned: on refusal

@@ -28,7 +28,13 @@ except ImportError:
     Origin = None
 
 # Settings of the tool itself, which no role's spec knows.
-SETTINGS = ("ollama_fleet_full", "ollama_fleet_plan_folder", "ollama_fleet_driver_to")
+SETTINGS = (
+    "ollama_fleet_full",
+    "ollama_fleet_plan_folder",
+    "ollama_fleet_driver_to",
+    "ollama_fleet_models_mode",
+    "ollama_fleet_models_names",
+)
 
 # Templates with these see more than the variables that they name.
 _DYNAMIC = {"lookup", "query", "q", "vars", "varnames", "now"}

@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from ansible_collections.ollama_fleet.stack.plugins.filter.models import unlisted_models
 from ansible_collections.ollama_fleet.stack.plugins.module_utils.errors import FleetError
 from ansible_collections.ollama_fleet.stack.plugins.plugin_utils.models.model_list import (
     in_order,
@@ -92,3 +93,14 @@ def test_a_circle_is_named() -> None:
 )
 def test_what_is_right(entry: dict[str, Any]) -> None:
     assert problems([{"name": "base:1"}, entry]) == []
+
+
+def test_what_no_entry_names_is_unlisted() -> None:
+    entries = wanted(
+        [
+            {"name": "a:1"},
+            {"name": "old:1", "state": "absent"},
+            {"name": "chat:1", "alias": "registry.ollama.ai/library/a:1"},
+        ]
+    )
+    assert unlisted_models(["x:2", "A:1", "chat:1", "old:1", "b:1"], entries) == ["b:1", "old:1", "x:2"]

@@ -24,6 +24,7 @@ PAIRS = {
 OLD, NEW = gguf(PAIRS) + b"old", gguf(PAIRS) + b"newer"
 HOST = {
     "gpus": [],
+    "wsl_gpu": False,
     "memory": {"total_bytes": 64 * 1024**3, "available_bytes": 64 * 1024**3},
     "ollama": {"reachable": False, "version": None, "models": []},
 }

@@ -140,7 +140,10 @@ REFUSED = {
     "partly-on-gpu": case(
         "ollama_models",
         ["own:1 is partly on the GPU", "ollama_models_fit: memory"],
-        {"memory": ROOMY, "gpus": [{**H100, "uuid": "GPU-1", "state": "ok", "memory_bytes": 2 * 1024**3}]},
+        {
+            "memory": ROOMY,
+            "gpus": [{**H100, "uuid": "GPU-1", "state": "ok", "mig": False, "memory_bytes": 2 * 1024**3}],
+        },
         **NOBODY,
         ollama_models_list=[OWN],
     ),

@@ -7,7 +7,7 @@ A model has one of these verdicts:
   cpu      wholly in RAM, on a host without GPUs for it or with GPUs too small for a single layer
   memory   in neither
   disk     its files have no room on the disk, after those of the models before it
-  unknown  the need could not be told; the model's `why` says so
+  unknown  the need, or the GPUs' memory, could not be told; the model's `why` says so
 """
 
 from __future__ import annotations
@@ -77,11 +77,13 @@ def host_of(observed, server, ram_reserve, disk):
     server: ollama_models_server, which says what GPUs it may use
     ram_reserve: bytes that are kept for the system. disk: bytes that models may still take
     """
-    gpus = [gpu for gpu in observed["gpus"] if server["use_gpu"] and gpu["state"] == "ok"]
+    gpus = [gpu for gpu in observed["gpus"] if gpu["state"] == "ok" and gpu["driver_in_use"] != "vfio-pci"]
     if server["gpu_device_ids"]:
         gpus = [gpu for gpu in gpus if gpu["uuid"] in server["gpu_device_ids"]]
+    # Of a divided card the server sees parts whose sizes are not observed; what Windows lends is no PCI device.
+    sizes = [None if gpu["mig"] else gpu["memory_bytes"] for gpu in gpus] or [None] * observed["wsl_gpu"]
     ram = max(0, observed["memory"]["total_bytes"] - ram_reserve)
-    return Host(tuple(gpu["memory_bytes"] for gpu in gpus), ram, max(0, disk))
+    return Host(tuple(sizes if server["use_gpu"] else ()), ram, max(0, disk))
 
 
 def usable(memory):
@@ -113,7 +115,7 @@ def place(need, free, spread):
 def in_memory(need, host, spread):
     """Return (verdict, layers on GPUs, sentence) of one model on a host that holds no other."""
     if None in host.gpus:
-        return "unknown", 0, "the driver does not say how much memory the GPUs have: it is not loaded, or not installed"
+        return "unknown", 0, "how much memory the GPUs have is not told: no driver, MIG, or WSL"
     if not host.gpus:
         if need.ram <= host.ram:
             return "cpu", 0, ""

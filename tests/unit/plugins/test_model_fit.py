@@ -1,6 +1,8 @@
 """Whether models fit on a host: one, several at once, all on the disk; and what would fit instead."""
 
+import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -205,19 +207,34 @@ def test_what_could_not_be_read_is_said_and_not_refused() -> None:
     assert one(host(H100, disk=GIB), models=[unread])["verdict"] == "disk"
 
 
+def card(uuid: str | None, **changes: Any) -> dict[str, Any]:
+    plain = {"uuid": uuid, "memory_bytes": H100, "state": "ok", "driver_in_use": "nvidia", "mig": False}
+    return {**plain, **changes}
+
+
+def facts(*gpus: dict[str, Any], wsl_gpu: bool = False) -> dict[str, Any]:
+    return {"gpus": gpus, "wsl_gpu": wsl_gpu, "memory": {"total_bytes": 100, "available_bytes": 90}}
+
+
 def test_the_host_as_the_roles_see_it() -> None:
-    facts = {
-        "gpus": [
-            {"uuid": "GPU-1", "memory_bytes": H100, "state": "ok"},
-            {"uuid": "GPU-2", "memory_bytes": H100, "state": "ok"},
-            {"uuid": None, "memory_bytes": None, "state": "lost"},
-        ],
-        "memory": {"total_bytes": 100, "available_bytes": 90},
-    }
+    two = facts(card("GPU-1"), card("GPU-2"), card(None, memory_bytes=None, state="lost"))
     server = {"use_gpu": True, "gpu_device_ids": []}
-    assert host_of(facts, server, 30, 600) == Host((H100, H100), 70, 600)
-    assert host_of(facts, {**server, "gpu_device_ids": ["GPU-2"]}, 30, 600).gpus == (H100,)
-    assert host_of(facts, {**server, "use_gpu": False}, 200, -1) == Host((), 0, 0)
+    assert host_of(two, server, 30, 600) == Host((H100, H100), 70, 600)
+    assert host_of(two, {**server, "gpu_device_ids": ["GPU-2"]}, 30, 600).gpus == (H100,)
+    assert host_of(two, {**server, "use_gpu": False}, 200, -1) == Host((), 0, 0)
+    assert host_of(facts(card(None, driver_in_use="vfio-pci", memory_bytes=None)), server, 0, 0).gpus == ()
+    assert host_of(facts(card("GPU-1", mig=True)), server, 0, 0).gpus == (None,)
+    assert host_of(facts(wsl_gpu=True), server, 0, 0).gpus == (None,)
+    assert host_of(facts(), server, 0, 0).gpus == ()
+
+
+def test_the_facts_of_a_real_h100() -> None:
+    path = Path(__file__).resolve().parents[2] / "data" / "hosts" / "nvidia-h100" / "host_info.json"
+    seen = json.loads(path.read_text())
+    found = host_of(seen, {"use_gpu": True, "gpu_device_ids": []}, 2 * GIB, 0)
+    assert found.gpus == (85520809984,)
+    assert found.ram == 135148564480 - 2 * GIB
+    assert in_memory(need(), found, spread=False)[0] == "gpu"
 
 
 def test_the_wishes_of_an_inventory() -> None:

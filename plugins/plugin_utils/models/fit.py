@@ -28,8 +28,12 @@ from ansible_collections.ollama_fleet.stack.plugins.plugin_utils.models.quantisa
 
 # llama.cpp leaves this much free on each GPU and puts layers into RAM to keep it so (--fit-target, default 1024 MiB).
 FIT_TARGET = 1024 * MIB
-# What a process takes on a GPU besides the model (Ollama, ml/device.go, MinimumMemory).
+# What a process takes on a GPU besides the model (Ollama, ml/device.go, MinimumMemory). Ollama keeps the sum of both
+# (server/, llamaServerDeviceReserve).
 CONTEXT = 457 * MIB
+# Beside models that are loaded, another is loaded when what the server expects of it is no more than this share of what
+# is free; else one of them goes (server/, llamaServerLoadHeadroomPercent).
+HEADROOM = 0.8
 # What the driver keeps for itself: 480 of 81559 MiB on a real H100.
 DRIVER_SHARE = 480 / 81559
 
@@ -243,7 +247,8 @@ def _together(needs, host, wishes):
     for _name, need in ordered:
         if host.gpus:
             placed, left = place(need, free, wishes.spread)
-            if placed < need.layers:
+            crowded = can and not wishes.settings.own_engine and need.predicted > HEADROOM * sum(free)
+            if placed < need.layers or crowded:
                 break
             # Each further model is a process of its own on the GPUs that it is on.
             free = [now if now == then else now - CONTEXT for now, then in zip(left, free, strict=True)]

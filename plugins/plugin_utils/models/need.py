@@ -15,7 +15,9 @@ MIB = 1024**2
 # Ollama's own estimate (fs/ggml/ggml.go, kvCacheBytesPerElement) leaves the scales out.
 CACHE_BYTES = {"f32": 4.0, "f16": 2.0, "bf16": 2.0, "q8_0": 34 / 32, "q4_0": 18 / 32}
 QUANTISED = ("q8_0", "q4_0")
-# Tokens of a prompt that are computed at once: Ollama's default num_batch (api/types.go), passed on as -b and -ub.
+# Tokens of a prompt that are computed at once, as -b and -ub. Above 4096 tokens of context Ollama takes 1024 or 2048,
+# but only where that leaves a quarter or more of the memory free (server/, automaticGenerationBatch): what fits with
+# 512 fits.
 BATCH = 512
 # llama.cpp rounds the cells of a cache up to this (src/llama-kv-cache-iswa.cpp, src/llama-context.cpp).
 PADDING = 256
@@ -70,6 +72,7 @@ class Need:
     cache: keys and values of the context. state: of recurrent layers
     compute: working memory, once for each device that computes. output: the probabilities of the next token
     twice: weights that an old server holds twice in RAM
+    predicted: what the server itself expects before it loads the model; it decides by that whether others must go
     layers: how many pieces the weights can be divided into between devices
     context: tokens for each request that the model really gets
     notes: what could not be told exactly, in words
@@ -83,6 +86,7 @@ class Need:
     compute: int
     output: int
     twice: int
+    predicted: int
     layers: int
     context: int
     notes: tuple[str, ...] = field(default=())
@@ -134,8 +138,9 @@ def need_of(layers, pairs, settings, tensors=None):
         notes.append(f"{settings.kv_cache_type} needs flash attention, so the cache is f16")
     cache, state, masks = caches(model, context, settings, CACHE_BYTES[kind], notes)
     output = 4 * model.vocabulary * settings.num_parallel
+    weights = of_kind(layers, MODEL)
     return Need(
-        weights=of_kind(layers, MODEL),
+        weights=weights,
         projector=of_kind(layers, PROJECTOR),
         adapters=of_kind(layers, ADAPTER),
         cache=cache,
@@ -143,6 +148,7 @@ def need_of(layers, pairs, settings, tensors=None):
         compute=compute(model, context, masks, settings),
         output=output,
         twice=held_twice(tensors, notes) if settings.own_engine else 0,
+        predicted=weights + model.predicted_width * context * settings.num_parallel,
         layers=model.layers + 1,
         context=context,
         notes=tuple(notes),
@@ -255,6 +261,15 @@ class Metadata:
         if isinstance(tokens, list):
             return len(tokens)
         return int(self._get("vocab_size") or 0)
+
+    @property
+    def predicted_width(self):
+        """Bytes for each token in the server's own estimate (Ollama, llm/llama_server.go, PredictServerVRAM).
+
+        It knows neither windows nor types of the cache, and takes all heads to be as wide as the widest share.
+        """
+        width = self.width // (max(self.heads) or 1)
+        return 2 * self.layers * (min(self.kv_heads) or 1) * width * 2
 
     @property
     def feed_forward(self):

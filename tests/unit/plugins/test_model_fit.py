@@ -182,6 +182,16 @@ def test_models_that_are_to_be_loaded_at_once(asked: int, fits: bool, can: int) 
     assert ("a:1" in result["together"]["why"]) == (not fits)
 
 
+def test_a_server_lets_a_model_in_beside_others_only_with_room_to_spare() -> None:
+    """Two models of 5.7 GiB take 11.9 of 12.5 GiB, but the second must leave a fifth of what is free."""
+    models, two = [model("a:1"), model("b:1")], replace(WISHES, at_once=2)
+    tight = host(int(14 * GIB))
+    assert place(need(), place(need(), [usable(tight.gpus[0])], spread=False)[1], spread=False)[0] == 33
+    assert not judge(models, tight, two)["fits"]
+    assert judge(models, tight, replace(two, settings=replace(SETTINGS, own_engine=True)))["fits"]
+    assert judge(models, host(16 * GIB), two)["fits"]
+
+
 def test_models_of_the_same_weights_are_loaded_once() -> None:
     models = [model("a:1"), {**model("a:1"), "name": "alias:1"}]
     assert judge(models, host(12 * GIB), replace(WISHES, at_once=2))["fits"]

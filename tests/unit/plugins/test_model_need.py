@@ -223,3 +223,11 @@ def test_embeddings_that_an_old_server_holds_twice() -> None:
 )
 def test_which_server_has_an_engine_of_its_own(version: str | None, old: bool) -> None:
     assert own_engine(version) == old
+
+
+def test_the_server_expects_what_its_own_estimate_says() -> None:
+    # 2 x 32 layers x 8 KV heads x 128 values x 2 bytes for each token.
+    assert llama().predicted == 4_900_000_000 + 131072 * 8192
+    assert llama(kv_cache_type="q4_0", num_parallel=2).predicted == 4_900_000_000 + 131072 * 16384
+    hybrid = {**LLAMA, "llama.attention.head_count_kv": [0, 8] * 16}
+    assert need_of(LAYERS, hybrid, Settings(8192)).predicted == 4_900_000_000 + 131072 // 8 * 8192

@@ -61,7 +61,7 @@ class ActionModule(ActionBase):
         host = host_of(observed, arguments["server"], arguments["memory_reserve"], free)
         verdict = judge(models, host, wishes)
         for model in verdict["models"]:
-            model["instead"] = words.instead(model["would_fit"])
+            model["instead"] = words.instead(model)
         result.update(changed=False, fit=verdict)
         if arguments["folder"]:
             hand_over(Path(arguments["folder"]) / f"{task_vars['inventory_hostname']}.json", verdict)
@@ -123,7 +123,9 @@ def looked_at(entries, needs, folder):
             looked = of_file(folder / entry["file"], entry)
         else:
             looked = {**found[ModelName.parse(base_of(entry)).key], "missing": {}}
-        found[ModelName.parse(entry["name"]).key] = {**looked, "name": entry["name"]}
+        own = (entry.get("parameters") or {}).get("num_ctx")
+        more = {"name": entry["name"], **({"context": int(own)} if own else {})}
+        found[ModelName.parse(entry["name"]).key] = {**looked, **more}
     return list(found.values())
 
 
@@ -145,6 +147,7 @@ def of_file(path, entry):
         "missing": {entry["checksum"]: size},
         "pairs": wanted(header),
         "tensors": embeddings(header),
+        "context": None,
         "why": "",
     }
 

@@ -21,6 +21,8 @@ from ansible_collections.ollama_fleet.stack.plugins.module_utils.errors import F
 from ansible_collections.ollama_fleet.stack.plugins.module_utils.ollama_api import Manifest, ModelName
 
 WEIGHTS = "application/vnd.ollama.image.model"
+PARAMETERS = "application/vnd.ollama.image.params"
+LONGEST_PARAMETERS = 1 << 16
 _MANIFEST_TYPE = "application/vnd.docker.distribution.manifest.v2+json"
 # The words of the tokenizer come after what is wanted and are most of the header: 256 KiB hold the rest of every model
 # that was looked at. Where they do not, more is asked for, up to the biggest headers that there are.
@@ -135,6 +137,15 @@ def wanted(header: gguf_header.Header) -> dict[str, Any]:
             texts = isinstance(value, list) and value and isinstance(value[0], str)
             pairs[key] = {"count": len(value)} if texts else value
     return pairs
+
+
+def own_context(text: bytes) -> int | None:
+    """The context that a model's own parameters ask for: the server gives it that instead of its own setting."""
+    try:
+        asked = json.loads(text).get("num_ctx")
+    except (ValueError, AttributeError):
+        return None
+    return asked if isinstance(asked, int) and asked > 0 else None
 
 
 def embeddings(header: gguf_header.Header) -> dict[str, int | None] | None:

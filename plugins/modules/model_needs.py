@@ -80,7 +80,8 @@ models:
     In the order that was asked: name; origin (store, registry, or empty); layers (digest, media_type, size);
     registry_layers (the same as the registry has it now, null where it was not asked or did not say);
     missing (bytes that a pull still has to write, by digest); pairs (GGUF metadata, null where they could not be read);
-    tensors (sizes of the embeddings, null where they were not read); why and remedy (of what could not be read);
+    tensors (sizes of the embeddings, null where they were not read); context (what the model's own parameters ask for,
+    null where they do not); why and remedy (of what could not be read);
     registry_why (why the registry did not say).
   type: list
   elements: dict
@@ -97,6 +98,8 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.ollama_fleet.stack.plugins.module_utils import gguf_header
 from ansible_collections.ollama_fleet.stack.plugins.module_utils.errors import FleetError
 from ansible_collections.ollama_fleet.stack.plugins.module_utils.model_source import (
+    LONGEST_PARAMETERS,
+    PARAMETERS,
     STEPS,
     WEIGHTS,
     Registry,
@@ -104,6 +107,7 @@ from ansible_collections.ollama_fleet.stack.plugins.module_utils.model_source im
     embeddings,
     is_enough,
     missing_of,
+    own_context,
     stored_layers,
     wanted,
 )
@@ -120,7 +124,7 @@ class Look:
     def at(self, model: dict[str, Any]) -> dict[str, Any]:
         """What is to be told of one model."""
         found: dict[str, Any] = {"name": model["name"], "origin": "", "layers": [], "registry_layers": None}
-        found.update(missing={}, pairs=None, tensors=None, why="", remedy="", registry_why="")
+        found.update(missing={}, pairs=None, tensors=None, context=None, why="", remedy="", registry_why="")
         try:
             name = ModelName.parse(model["name"])
             source = ModelName.parse(model.get("source") or model["name"])
@@ -154,6 +158,10 @@ class Look:
         weights = next((layer for layer in found["layers"] if layer["media_type"] == WEIGHTS), None)
         if weights is None:
             raise FleetError(f"model {found['name']}", "its manifest names no weights", "use a model that has some")
+        parameters = next((layer for layer in found["layers"] if layer["media_type"] == PARAMETERS), None)
+        if parameters:
+            size = min(parameters["size"], LONGEST_PARAMETERS)
+            found["context"] = own_context(self._beginning(source, insecure, parameters["digest"], size))
         for count in STEPS:
             data = self._beginning(source, insecure, weights["digest"], min(count, weights["size"]))
             header = gguf_header.read(data)

@@ -96,6 +96,16 @@ def test_tensors_take_the_whole_header(registry: ModelRegistry, tmp_path: Path) 
     assert found["tensors"] == {"token_embd.weight": 64 * 100 * 4}
 
 
+@pytest.mark.parametrize(
+    ("parameters", "context"),
+    [(b'{"num_ctx": 16384, "stop": ["x"]}', 16384), (b'{"stop": []}', None), (b"no JSON", None)],
+)
+def test_a_context_of_its_own(registry: ModelRegistry, tmp_path: Path, parameters: bytes, context: int | None) -> None:
+    registry.add("own:1", WEIGHTS, params=parameters)
+    [found] = run(tmp_path, {"name": "own:1", "source": f"{registry.address}/library/own:1"})
+    assert (found["context"], found["pairs"]) == (context, TOLD)
+
+
 def test_what_is_there_is_read_there(registry: ModelRegistry, tmp_path: Path) -> None:
     layers = registry.add("big:1", WEIGHTS)
     store(tmp_path, "big:1", layers, [WEIGHTS])

@@ -176,19 +176,21 @@ def alternatives(model, host, wishes):
 def judge(models, host, wishes):
     """Return the verdicts of all models of a host, and whether together they are what was asked for.
 
-    models: in the order of the list, [{name, layers, pairs, tensors, missing, why}]
+    models: in the order of the list, [{name, layers, pairs, tensors, context, missing, why}]
       layers:  [{digest, media_type, size}]; empty where the manifest could not be read
       pairs, tensors: of the GGUF header; pairs is None where it could not be read
+      context: tokens that the model's own parameters ask for, which count instead of the server's setting, or None
       missing: {digest: bytes that a pull still has to write}
       why:     what could not be read, or ""
     """
     written, needs, result = {}, {}, []
     for model in models:
-        found, need = _judge_one(model, host, wishes)
+        found, need = _judge_one(model, host, _wishes_for(model, wishes))
         if need:
-            # Models that share their weights are loaded once: the server keeps what it has loaded by its file.
+            # Models that share their weights are loaded once: the server keeps what it has loaded by its file. One that
+            # asks for another context takes its place.
             weights = next(layer["digest"] for layer in model["layers"] if layer["media_type"] == MODEL)
-            needs.setdefault(weights, (model["name"], need))
+            needs[weights] = max(needs.get(weights, (model["name"], need)), (model["name"], need), key=_size)
         missing = {digest: size for digest, size in model["missing"].items() if digest not in written}
         if sum(written.values()) + sum(missing.values()) > host.disk:
             room = max(0, host.disk - sum(written.values()))
@@ -207,6 +209,17 @@ def judge(models, host, wishes):
     }
 
 
+def _size(named):
+    return named[1].gpu
+
+
+def _wishes_for(model, wishes):
+    """Return the wishes with a model's own context."""
+    if not model.get("context"):
+        return wishes
+    return replace(wishes, settings=replace(wishes.settings, context_length=model["context"]))
+
+
 def _judge_one(model, host, wishes):
     """Return (the verdict of a model by memory alone, its Need or None)."""
     pairs = model["pairs"]
@@ -217,6 +230,7 @@ def _judge_one(model, host, wishes):
         "why": model["why"],
         "size": sum(layer["size"] for layer in model["layers"]),
         "quantisation": name_of((pairs or {}).get("general.file_type")),
+        "own_context": bool(model.get("context")),
         "need": None,
         "layers_on_gpu": 0,
         "notes": [],

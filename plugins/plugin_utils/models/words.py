@@ -13,15 +13,17 @@ VERDICTS = {
 }
 
 
-def instead(would_fit):
-    """Return what would fit, in words. would_fit: of fit.judge, or None"""
+def instead(model):
+    """Return what would fit instead of a model, in words; nothing where it fits. model: of fit.judge"""
+    would_fit = model["would_fit"]
     if would_fit is None:
         return ""
     ways = []
     if would_fit["quantisation"]:
         ways.append(f"the model in {would_fit['quantisation']}")
     if would_fit["context"]:
-        ways.append(f"ollama_context_length: {would_fit['context']}")
+        setting = "num_ctx in its parameters" if model["own_context"] else "ollama_context_length"
+        ways.append(f"{setting}: {would_fit['context']}")
     if would_fit["kv_cache_type"]:
         ways.append(f"ollama_kv_cache_type: {would_fit['kv_cache_type']}")
     return " or ".join(ways) or "nothing of this model that is in the tables: choose a smaller one"
@@ -37,7 +39,7 @@ def refusal(result):
         if model["verdict"] == "disk":
             remedies.append("free disk space, point ollama_data_dir to a bigger disk, or list fewer models")
         else:
-            remedies.append(f"{model['name']}: would fit: {instead(model['would_fit'])}")
+            remedies.append(f"{model['name']}: would fit: {instead(model)}")
     if not result["together"]["fits"]:
         reasons.append(result["together"]["why"])
         remedies.append("lower ollama_max_loaded_models")

@@ -81,5 +81,24 @@ def test_a_refusal_says_what_why_and_what_would_fit() -> None:
 
 
 def test_where_nothing_would_fit_that_is_said() -> None:
-    assert instead(None) == ""
-    assert "choose a smaller one" in instead({"quantisation": None, "context": None, "kv_cache_type": None})
+    nothing = {"quantisation": None, "context": None, "kv_cache_type": None}
+    assert instead({"would_fit": None, "own_context": False}) == ""
+    assert "choose a smaller one" in instead({"would_fit": nothing, "own_context": False})
+
+
+def test_a_models_own_context_counts_instead_of_the_servers(tmp_path: Path) -> None:
+    entries = wanted(
+        [
+            {"name": "base:1"},
+            {"name": "long:1", "from": "base:1", "parameters": {"num_ctx": 32768}},
+            {"name": "chat:1", "alias": "long:1"},
+        ]
+    )
+    models = looked_at(entries, [{**pulled("base:1"), "context": None}], tmp_path)
+    assert [model["context"] for model in models] == [None, 32768, 32768]
+    result = judge(models, Host((8 * GIB,), 64 * GIB, 50 * GIB), Wishes(Settings(4096), at_once=1))
+    base, long, chat = result["models"]
+    assert (base["need"]["context"], base["fits"]) == (4096, True)
+    assert (long["need"]["context"], long["fits"], chat["fits"]) == (32768, False, False)
+    assert "num_ctx in its parameters: 12288" in instead(long)
+    assert "long:1" in result["together"]["why"]

@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 from pathlib import Path
 
 from ansible.errors import AnsibleActionFail
@@ -13,6 +11,7 @@ from ansible_collections.ollama_fleet.stack.plugins.module_utils import gguf_hea
 from ansible_collections.ollama_fleet.stack.plugins.module_utils.errors import FleetError
 from ansible_collections.ollama_fleet.stack.plugins.module_utils.model_source import embeddings, wanted
 from ansible_collections.ollama_fleet.stack.plugins.module_utils.ollama_api import ModelName
+from ansible_collections.ollama_fleet.stack.plugins.plugin_utils.hand_over import hand_over
 from ansible_collections.ollama_fleet.stack.plugins.plugin_utils.models import lock, words
 from ansible_collections.ollama_fleet.stack.plugins.plugin_utils.models.fit import (
     REQUIRED,
@@ -20,7 +19,7 @@ from ansible_collections.ollama_fleet.stack.plugins.plugin_utils.models.fit impo
     judge,
     wishes_of,
 )
-from ansible_collections.ollama_fleet.stack.plugins.plugin_utils.models.model_list import base_of, way_of
+from ansible_collections.ollama_fleet.stack.plugins.plugin_utils.models.model_list import base_of, pulled, way_of
 from ansible_collections.ollama_fleet.stack.plugins.plugin_utils.models.need import MODEL
 
 ARGUMENTS = {
@@ -64,7 +63,7 @@ class ActionModule(ActionBase):
             model["instead"] = words.instead(model)
         result.update(changed=False, fit=verdict)
         if arguments["folder"]:
-            hand_over(Path(arguments["folder"]) / f"{task_vars['inventory_hostname']}.json", verdict)
+            hand_over(arguments["folder"], task_vars["inventory_hostname"], verdict)
         if arguments["refuse"] and not verdict["fits"]:
             reason, remedy = words.refusal(verdict)
             what = f"{task_vars['inventory_hostname']}: nothing was pulled, because not all models fit"
@@ -94,8 +93,7 @@ class ActionModule(ActionBase):
         return restorable
 
     def _needs(self, arguments, more, task_vars):
-        pulled = [entry for entry in arguments["models"] if way_of(entry) == "pull"]
-        asked = [{key: entry[key] for key in ("name", "source", "insecure") if entry.get(key)} for entry in pulled]
+        asked = pulled(arguments["models"])
         module_args = {"models": asked, "models_dir": arguments["models_dir"], **more}
         if arguments["ca_file"]:
             module_args["ca_file"] = arguments["ca_file"]
@@ -150,9 +148,3 @@ def of_file(path, entry):
         "context": None,
         "why": "",
     }
-
-
-def hand_over(path, verdict):
-    """Write a host's verdicts for the program that asked for them. Only its owner may read what is planned."""
-    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
-        json.dump(verdict, file)

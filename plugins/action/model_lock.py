@@ -3,14 +3,13 @@
 
 from __future__ import annotations
 
-import json
-import os
 from pathlib import Path
 
 from ansible.plugins.action import ActionBase
 from ansible_collections.ollama_fleet.stack.plugins.module_utils.errors import FleetError
+from ansible_collections.ollama_fleet.stack.plugins.plugin_utils.hand_over import hand_over
 from ansible_collections.ollama_fleet.stack.plugins.plugin_utils.models import lock
-from ansible_collections.ollama_fleet.stack.plugins.plugin_utils.models.model_list import way_of
+from ansible_collections.ollama_fleet.stack.plugins.plugin_utils.models.model_list import pulled
 
 ARGUMENTS = {
     "models": {"type": "list", "elements": "dict", "required": True},
@@ -57,17 +56,13 @@ class ActionModule(ActionBase):
         if result["changed"]:
             result["diff"] = {"before": before, "after": after, "before_header": path, "after_header": path}
         if arguments["folder"]:
-            told = {
-                "findings": found,
-                "changed": result["changed"],
-                "models": [lock.key_of(model["name"]) for model in models],
-            }
-            hand_over(Path(arguments["folder"]) / f"{task_vars['inventory_hostname']}.json", told)
+            names = [lock.key_of(model["name"]) for model in models]
+            told = {"findings": found, "changed": result["changed"], "models": names}
+            hand_over(arguments["folder"], task_vars["inventory_hostname"], told)
         return result
 
     def _look(self, arguments, task_vars):
-        pulled = [entry for entry in arguments["models"] if way_of(entry) == "pull"]
-        asked = [{key: entry[key] for key in ("name", "source", "insecure") if entry.get(key)} for entry in pulled]
+        asked = pulled(arguments["models"])
         # To lock or to verify what is there, nobody else need be asked.
         registry = {"lock": "missing", "verify": "none"}.get(arguments["mode"], "all")
         module_args = {"models": asked, "models_dir": arguments["models_dir"], "registry": registry}
@@ -76,9 +71,3 @@ class ActionModule(ActionBase):
         return self._execute_module(
             module_name="ollama_fleet.stack.model_needs", module_args=module_args, task_vars=task_vars
         )
-
-
-def hand_over(path, told):
-    """Write what was found for the program that asked for it. Only its owner may read it."""
-    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
-        json.dump(told, file)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
+from ollama_fleet.errors import FleetError
 from ollama_fleet.models import lock, plan
 from tests.serving_support.model_registry import ModelRegistry
 from tests.unit.plugins.gguf_bytes import gguf
@@ -88,3 +89,5 @@ def test_the_lock_stands_beside_the_inventory_and_is_no_inventory(inventory: Pat
         assert lock.run(inventory, None, "lock").exit_code == 0
         assert (inventory / "ollama_models_lock.yml").is_file()
         assert lock.run(inventory, None, "look").exit_code == 0
+        with pytest.raises(FleetError, match=r"smal:1: no host is to pull it"):
+            lock.run(inventory, None, "update", names=["smal:1"])

@@ -93,13 +93,10 @@ def locked(models, looked):
 def updated(models, looked, names):
     """Return the locked models with some of them, or all that were looked at, as the registry has them now.
 
-    Raises FleetError where the registry does not say: an update is a decision that is taken whole or not.
+    A name that this host is not to have is another host's. Raises FleetError where the registry does not say: an update
+    is a decision that is taken whole or not.
     """
     wanted = {key_of(name) for name in names}
-    silent = wanted - {key_of(model["name"]) for model in looked}
-    if silent:
-        listed = ", ".join(sorted(silent))
-        raise FleetError(f"models.lock of {listed}", "no host is to have it", "name a model that is pulled on a host")
     result = dict(models)
     for model in looked:
         name = key_of(model["name"])

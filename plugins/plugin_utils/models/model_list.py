@@ -34,6 +34,12 @@ def base_of(entry):
     return entry.get("alias") or entry.get("from")
 
 
+def pulled(entries):
+    """Return what the module model_needs is asked: name, source and insecure of the models that are pulled."""
+    wanted_keys = ("name", "source", "insecure")
+    return [{key: entry[key] for key in wanted_keys if entry.get(key)} for entry in entries if way_of(entry) == "pull"]
+
+
 def merged(*lists):
     """Return the entries of several lists as one; of the same model the later list's entry counts, as a whole."""
     found = {}

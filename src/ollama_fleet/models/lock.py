@@ -23,11 +23,12 @@ STYLES = {"drift": "red", "update": "yellow", "unlocked": "yellow", "unread": "y
 
 @dataclass(frozen=True)
 class HostFindings:
-    """One host: what model_lock found there ({model, kind, text}), and whether it changed the lock."""
+    """One host: what model_lock found there ({model, kind, text}), whether it changed the lock, what it is to pull."""
 
     host: str
     findings: tuple[Mapping[str, str], ...]
     changed: bool = False
+    models: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,10 @@ def run(inventory: Path, limit: str | None, mode: Mode, names: Sequence[str] = (
         code = run_playbook("models_lock", inventory, options, quiet=True)
         paths = sorted(Path(folder).glob("*.json"), key=lambda path: natural(path.stem))
         hosts = tuple(host_findings(path.stem, json.loads(path.read_text())) for path in paths)
+    unknown = set(names) - {model for host in hosts for model in host.models}
+    if hosts and not code and unknown:
+        listed = ", ".join(sorted(unknown))
+        raise FleetError(f"models.lock of {listed}", "no host is to pull it", "name a model as the server lists it")
     if hosts and not code:
         return ModelsDiff(hosts)
     wanted = [host.name for host in inventory_check.check(inventory, limit, groups=["gpu_servers"])]
@@ -81,7 +86,7 @@ def run(inventory: Path, limit: str | None, mode: Mode, names: Sequence[str] = (
 
 def host_findings(name: str, data: Mapping[str, Any]) -> HostFindings:
     """What one host handed over."""
-    return HostFindings(name, tuple(data["findings"]), data["changed"])
+    return HostFindings(name, tuple(data["findings"]), data["changed"], tuple(data["models"]))
 
 
 def show(diff: ModelsDiff, console: Console) -> None:

@@ -84,8 +84,7 @@ def test_an_update_takes_what_the_registry_has() -> None:
 def test_an_update_that_cannot_be_known_is_refused() -> None:
     with pytest.raises(FleetError, match="no link"):
         updated(LOCK, [looked(registry_layers=None, registry_why="no link")], [])
-    with pytest.raises(FleetError, match="no host is to have it"):
-        updated(LOCK, [looked()], ["gone:1"])
+    assert updated(LOCK, [looked(registry_layers=layers(NEW))], ["of-another-host:1"]) == LOCK
 
 
 def test_what_is_as_it_is_locked_is_no_finding() -> None:

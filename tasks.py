@@ -247,6 +247,93 @@ def bench(
     raise Exit(code=report.exit_code)
 
 
+# ---------------------------------------------------------------- models
+
+
+@task(help={"inventory": INVENTORY, "limit": LIMIT, "json": "print JSON instead of a table"})
+def models_plan(c: Context, inventory: str = LAB_INVENTORY, limit: str = "", json: bool = False) -> None:
+    """Show what each model needs on each host, whether it fits, and what would.
+
+    Exit codes: 0 everything fits, 2 something does not, 1 a host could not be asked.
+    """
+    from rich.console import Console
+
+    from ollama_fleet.models import plan
+
+    with explained():
+        result = plan.make_plan(inventory_path(inventory), limit or None)
+    if json:
+        print(result.to_json())
+    else:
+        plan.show(result, Console())
+    raise Exit(code=result.exit_code)
+
+
+@task(
+    help={
+        "inventory": INVENTORY,
+        "limit": LIMIT,
+        "check": CHECK,
+        "update": "lock what the registries have now, and bring it to the hosts",
+        "model": "update this model alone",
+    }
+)
+def models_lock(
+    c: Context,
+    inventory: str = LAB_INVENTORY,
+    limit: str = "",
+    check: bool = False,
+    update: bool = False,
+    model: str = "",
+) -> None:
+    """Write down what each model is made of.
+
+    Exit codes: 0 all is as it is locked, 2 something is not, 1 a host could not be asked. With --update as of up.
+    """
+    from rich.console import Console
+
+    from ollama_fleet.models import lock
+
+    if model and not update:
+        raise Exit("error: --model is for --update; without it, everything that is not locked yet is locked", code=1)
+    path = inventory_path(inventory)
+    with explained():
+        mode: lock.Mode = "update" if update else "lock"
+        result = lock.run(path, limit or None, mode, names=[model] if model else [], check=check)
+    lock.show(result, Console())
+    if update and result.exit_code != 1 and not check:
+        play("site", inventory, limit, tags="ollama_models")
+    raise Exit(code=result.exit_code)
+
+
+@task(help={"inventory": INVENTORY, "limit": LIMIT, "json": "print JSON instead of a table"})
+def models_diff(c: Context, inventory: str = LAB_INVENTORY, limit: str = "", json: bool = False) -> None:
+    """Show which models are not as they are locked, on the hosts and in their registries.
+
+    Exit codes: 0 all is as it is locked, 2 something is not, 1 a host could not be asked.
+    """
+    from rich.console import Console
+
+    from ollama_fleet.models import lock
+
+    with explained():
+        result = lock.run(inventory_path(inventory), limit or None, "look")
+    if json:
+        print(result.to_json())
+    else:
+        lock.show(result, Console())
+    raise Exit(code=result.exit_code)
+
+
+@task(help={"inventory": INVENTORY, "limit": LIMIT, "check": CHECK})
+def models_prune(c: Context, inventory: str = LAB_INVENTORY, limit: str = "", check: bool = False) -> None:
+    """Delete the models that hosts have and the inventory does not name.
+
+    Exit codes as of up.
+    """
+    play("models_prune", inventory, limit, check=check, diff=check)
+
+
 # ---------------------------------------------------------------- secrets
 
 
@@ -371,6 +458,7 @@ def family(name: str, default: Any = None, **tasks: Any) -> Collection:
 ns = Collection(up, plan, down, bench, build, lock)
 ns.add_collection(family("driver", upgrade=driver_upgrade, rollback=driver_rollback, unlock=driver_unlock))
 ns.add_collection(family("lab", default=lab_up, up=lab_up, down=lab_down, status=lab_status, ssh=lab_ssh))
+ns.add_collection(family("models", plan=models_plan, lock=models_lock, diff=models_diff, prune=models_prune))
 ns.add_collection(family("secrets", init=secrets_init, show=secrets_show))
 ns.add_collection(
     family(

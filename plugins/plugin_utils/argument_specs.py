@@ -39,7 +39,7 @@ _PORT = re.compile(r"(^|_)port$")
 _IMAGE = re.compile(r"(^|_)image$")
 _FINGERPRINT = re.compile(r"(^|_)fingerprint$")
 _CHECKSUM = re.compile(r"(^|_)checksum$")
-_MODEL = re.compile(r"^ollama_models_list\[\d+\]\.(name|source)$")
+_MODEL = re.compile(r"^ollama_models_(group_|host_)?list\[\d+\]\.(name|source|alias|from)$")
 _REFERENCE = re.compile(
     r"(?:[A-Za-z0-9.-]+(?::\d+)?/)?[a-z0-9]+(?:[._/-]+[a-z0-9]+)*"
     r"(?::(?P<tag>\w[\w.-]{0,127}))?(?P<digest>@sha256:[0-9a-f]{64})?",

@@ -1,21 +1,16 @@
 # Copyright: the ollama-fleet authors. Apache License 2.0 (see LICENSE)
 """The lock file of an environment: the exact driver of each platform, and the one before it.
 
-It is meant for version control, so it is written the same way for the same content. All changes go through `update`,
-which keeps runs and the hosts of one run apart.
+All changes go through `update`, which keeps runs and the hosts of one run apart.
 """
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
-import tempfile
-from contextlib import contextmanager
-from pathlib import Path
 
 import yaml
 from ansible_collections.ollama_fleet.stack.plugins.module_utils.errors import FleetError
+from ansible_collections.ollama_fleet.stack.plugins.plugin_utils.lock_file import LockFile
 
 SCHEMA = "ollama-fleet/driver-lock/1"
 HEADER = "# Written by ./inv up and ./inv driver.*: the exact driver of each platform. Keep it in version control.\n"
@@ -121,72 +116,5 @@ def unlocked(entry):
     return {"previous": before} if before else None
 
 
-def read(path):
-    """Return {platform: entry}; of a file that is not there, nothing."""
-    return parse(text_of(path), path)
-
-
-def text_of(path):
-    try:
-        return Path(path).read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return ""
-    except (OSError, UnicodeDecodeError) as error:
-        raise FleetError(f"driver lock {path}", f"it cannot be read: {error}", f"make {path} readable text") from error
-
-
-def update(path, change, write=True):
-    """Change the file: change({platform: entry}) returns the same, changed. Returns the texts (before, after).
-
-    Nobody else reads or writes it meanwhile through this function, in this run or another. The file is replaced as a
-    whole. Without `write` nothing is: the text is what it would be.
-    """
-    path = Path(path)
-    with locked(path):
-        before = text_of(path)
-        platforms = parse(before, path)
-        wanted = change(platforms)
-        # A file that a person wrote another way and that says the same stays as it is.
-        if wanted == platforms:
-            return before, before
-        after = render(wanted)
-        if write:
-            replace(path, after)
-    return before, after
-
-
-@contextmanager
-def locked(path):
-    """Hold the folder's lock: it is there before the file is, and stays when the file is replaced."""
-    try:
-        folder = os.open(path.parent, os.O_RDONLY)
-    except OSError as error:
-        raise FleetError(
-            f"driver lock {path}", f"its folder cannot be opened: {error}", "set nvidia_driver_lock_file to another"
-        ) from error
-    try:
-        fcntl.flock(folder, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(folder)
-
-
-def replace(path, text):
-    # Ansible passes over what starts with a dot, so an inventory folder is a good place.
-    temporary = ""
-    try:
-        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        with open(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except OSError as error:
-        if temporary and os.path.exists(temporary):
-            os.unlink(temporary)
-        raise FleetError(
-            f"driver lock {path}",
-            f"it cannot be written: {error}",
-            "make its folder writable, or set nvidia_driver_lock_file to another place",
-        ) from error
+_FILE = LockFile("driver lock", "nvidia_driver_lock_file", parse, render)
+read, text_of, update, replace = _FILE.read, _FILE.text_of, _FILE.update, _FILE.replace

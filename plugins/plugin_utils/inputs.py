@@ -16,7 +16,12 @@ RESERVED = ("ollama_fleet",)
 # What a role's result does not depend on.
 NO_PART = {"README.md"}
 # They say how a run goes about it, or where something is on the controller; not what a host shall be.
-NO_INPUTS = {"nvidia_driver_lock_file", "nvidia_driver_reboot_enabled", "nvidia_driver_reboot_delay"}
+NO_INPUTS = {
+    "nvidia_driver_lock_file",
+    "nvidia_driver_reboot_enabled",
+    "nvidia_driver_reboot_delay",
+    "ollama_models_lock_file",
+}
 
 
 @functools.cache

@@ -18,6 +18,7 @@ from ansible_collections.ollama_fleet.stack.plugins.plugin_utils.argument_specs 
     shown,
 )
 from ansible_collections.ollama_fleet.stack.plugins.plugin_utils.inputs import RESERVED, owner
+from ansible_collections.ollama_fleet.stack.plugins.plugin_utils.models import model_list
 from jinja2 import Environment, TemplateError, meta
 
 try:
@@ -27,7 +28,13 @@ except ImportError:
     Origin = None
 
 # Settings of the tool itself, which no role's spec knows.
-SETTINGS = ("ollama_fleet_full", "ollama_fleet_plan_folder", "ollama_fleet_driver_to")
+SETTINGS = (
+    "ollama_fleet_full",
+    "ollama_fleet_plan_folder",
+    "ollama_fleet_driver_to",
+    "ollama_fleet_models_mode",
+    "ollama_fleet_models_names",
+)
 
 # Templates with these see more than the variables that they name.
 _DYNAMIC = {"lookup", "query", "q", "vars", "varnames", "now"}
@@ -177,7 +184,7 @@ class Fleet:
         """Return every Problem, in the order of the hosts; the same one on many hosts is told once."""
         hosts_of = {}
         for host, variables in self.variables.items():
-            for found in self._of_host(host, variables):
+            for found in [*self._of_host(host, variables), *self._models_together(host, variables)]:
                 hosts_of.setdefault((found, self._place(found.source)), []).append(host)
         told = [Problem(self._who(hosts), finding, place) for (finding, place), hosts in hosts_of.items()]
         return told + list(self._same_addresses())
@@ -225,11 +232,31 @@ class Fleet:
         if key not in self._judged:
             item = Item(name, name, value, role.options[name], raw, role.defaults.get(name))
             found = [*check(item)]
-            if not found and name == "ollama_models_list":
+            if not found and name in model_list.LISTS:
                 found = [*_same_models(item)]
             # The value is kept, so that its identity stays its own.
             self._judged[key] = value, found
         return self._judged[key][1]
+
+    def _models_together(self, host, variables):
+        """Return what is wrong with the models of a host only when its lists are taken as one."""
+        role = next((role for role in self.roles_of(host) if model_list.LISTS[0] in role.options), None)
+        scope = {**self._defaults, **self.shared, **variables}
+        lists = {}
+        for name in model_list.LISTS if role else ():
+            try:
+                value = self._renderer.value(scope, name) if variables.get(name) else ()
+            except (KeyError, AnsibleError):
+                return []
+            # A list that is wrong by itself has been told.
+            if value and self._judge(role, name, value, variables[name]):
+                return []
+            lists[name] = value
+        key = tuple(id(value) for value in lists.values())
+        if any(lists.values()) and key not in self._judged:
+            # The values are kept, so that their identities stay their own.
+            self._judged[key] = lists, [*_wrong_together(lists, variables)]
+        return self._judged[key][1] if key in self._judged else []
 
     def _unknown(self, name, raw):
         role = owner(name, self.roles)
@@ -348,6 +375,12 @@ def _same_models(models):
             name = models.element(index).member("name", {})
             yield name.finding(f"is the same model as {seen[key]}", "list each model once")
         seen.setdefault(key, f"{models.path}[{index}].name")
+
+
+def _wrong_together(lists, variables):
+    for called, why, remedy in model_list.problems(model_list.merged(*lists.values())):
+        name = next(name for name in reversed(lists) if called in [entry["name"] for entry in lists[name]])
+        yield Finding(name, f"'{called}'", why, remedy, variables[name])
 
 
 def _listed(hosts):

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.integration.foundation import Playground
+from tests.unit.plugins.gguf_bytes import gguf
 from tests.unit.plugins.host_trees import HostTree
 
 TOKEN = "abcdefghijklmnopqrstuvwxyz-0123456789_AB"
@@ -33,6 +34,20 @@ H100 = {
 }
 DOCKER_25 = {"version": "25.0.5", "containers": [], "packages": {}, "present": True, "snap": False, "compose": "2.26.1"}
 OTHERS_PORT = [{"address": "0.0.0.0", "port": 11434, "protocol": "tcp", "pid": 7, "process": "ollama"}]  # noqa: S104
+
+
+NOBODY = {"ollama_models_base_url": "http://127.0.0.1:9"}
+ROOMY = {"total_bytes": 64 * 1024**3, "available_bytes": 64 * 1024**3}
+OWN = {"name": "own:1", "file": "own.gguf", "checksum": "sha256:" + "a" * 64}
+# A small model whose context is what takes memory: 24 layers of 16 heads in full, 192 KiB for each token.
+OWN_PAIRS = {
+    "general.architecture": "llama",
+    "llama.block_count": 24,
+    "llama.embedding_length": 2048,
+    "llama.feed_forward_length": 5632,
+    "llama.context_length": 131072,
+    "llama.attention.head_count": 16,
+}
 
 
 def case(role: str, says: list[str], facts: dict[str, Any] | None = None, **variables: Any) -> dict[str, Any]:
@@ -66,9 +81,13 @@ GOOD = {
     "no-models": case("ollama_models", []),
     "models-before-ollama": case(
         "ollama_models",
-        ["=> (item=a:1)", "changed=2"],
-        ollama_models_base_url="http://127.0.0.1:9",
-        ollama_models_list=[{"name": "a:1"}],
+        ["=> (item=a:1)", "=> (item=chat:1)", "changed=3"],
+        **NOBODY,
+        ollama_models_list=[{"name": "a:1", "source": "127.0.0.1:9/library/a:1"}],
+        ollama_models_host_list=[{"name": "chat:1", "alias": "a:1"}],
+    ),
+    "model-of-a-file": case(
+        "ollama_models", ["=> (item=own:1)", "changed=2"], {"memory": ROOMY}, **NOBODY, ollama_models_list=[OWN]
     ),
     "closed": case("ollama_gateway", []),
     "open": case(
@@ -98,16 +117,49 @@ REFUSED = {
     "wrong-type": case("ollama", ["ollama_context_length", "int"], ollama_context_length="plenty"),
     "wrong-cache": case("ollama", ["ollama_kv_cache_type", "q8_0"], ollama_kv_cache_type="q5"),
     "port-taken": case("ollama", ["port 11434 is taken on 0.0.0.0", "ollama_port"], {"ports": OTHERS_PORT}),
-    "untagged": case(
-        "ollama_models", ["'llama3' in ollama_models_list names no tag"], ollama_models_list=[{"name": "llama3"}]
-    ),
+    "untagged": case("ollama_models", ["llama3 names no tag", "llama3.2:3b"], ollama_models_list=[{"name": "llama3"}]),
     "bad-name": case(
         "ollama_models",
         ["'bad name!!/../x:1' is no model name", "[host/][namespace/]model[:tag]"],
         ollama_models_list=[{"name": "bad name!!/../x:1"}],
     ),
     "model-twice": case(
-        "ollama_models", ["names a model twice"], ollama_models_list=[{"name": "a:1"}, {"name": "A:1"}]
+        "ollama_models",
+        ["ollama_models_host_list names a model twice"],
+        ollama_models_host_list=[{"name": "a:1"}, {"name": "A:1"}],
+    ),
+    "baseless": case("ollama_models", ["chat:1 needs a:1"], ollama_models_list=[{"name": "chat:1", "alias": "a:1"}]),
+    "too-big": case(
+        "ollama_models",
+        ["own:1 is too big for the memory", "nothing was pulled", "would fit", "ollama_context_length: "],
+        {"memory": {"total_bytes": 3 * 1024**3, "available_bytes": 3 * 1024**3}},
+        **NOBODY,
+        ollama_models_list=[OWN],
+        ollama_context_length=131072,
+    ),
+    "partly-on-gpu": case(
+        "ollama_models",
+        ["own:1 is partly on the GPU", "ollama_models_fit: memory"],
+        {
+            "memory": ROOMY,
+            "gpus": [{**H100, "uuid": "GPU-1", "state": "ok", "mig": False, "memory_bytes": 2 * 1024**3}],
+        },
+        **NOBODY,
+        ollama_models_list=[OWN],
+    ),
+    "no-disk": case(
+        "ollama_models",
+        ["own:1 is too big for the disk", "free disk space"],
+        {"memory": ROOMY},
+        **NOBODY,
+        ollama_models_list=[OWN],
+        ollama_models_disk_reserve="1000000G",
+    ),
+    "no-file": case(
+        "ollama_models",
+        ["model own:1", "No such file"],
+        **NOBODY,
+        ollama_models_list=[{**OWN, "file": "gone.gguf"}],
     ),
     "weak-token": case(
         "ollama_gateway",
@@ -152,6 +204,7 @@ def output(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("hosts")
     server = fresh_server(folder / "server")
     hosts = {}
+    (folder / "own.gguf").write_bytes(gguf(OWN_PAIRS))
     for name, told in {**GOOD, **REFUSED}.items():
         (folder / f"{name}.json").write_text(json.dumps({**server, **told["facts"]}))
         project = {"ollama_project_dir": f"{folder}/{name}", "open_webui_project_dir": f"{folder}/{name}"}

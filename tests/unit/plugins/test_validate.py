@@ -19,6 +19,14 @@ from ansible_collections.ollama_fleet.stack.plugins.plugin_utils.argument_specs 
 )
 from ansible_collections.ollama_fleet.stack.plugins.plugin_utils.validation import Fleet
 
+MODEL = {
+    "name": {"type": "str", "required": True},
+    "source": {"type": "str"},
+    "insecure": {"type": "bool"},
+    "state": {"type": "str", "choices": ["present", "absent"]},
+    "alias": {"type": "str"},
+}
+MODELS = {"type": "list", "elements": "dict", "options": MODEL}
 ROLES = {
     "ollama": RoleSpec(
         "ollama",
@@ -41,18 +49,7 @@ ROLES = {
     ),
     "ollama_models": RoleSpec(
         "ollama_models",
-        {
-            "ollama_models_list": {
-                "type": "list",
-                "elements": "dict",
-                "options": {
-                    "name": {"type": "str", "required": True},
-                    "source": {"type": "str"},
-                    "insecure": {"type": "bool"},
-                    "state": {"type": "str", "choices": ["present", "absent"]},
-                },
-            }
-        },
+        {"ollama_models_list": MODELS, "ollama_models_group_list": MODELS, "ollama_models_host_list": MODELS},
     ),
     "ollama_gateway": RoleSpec(
         "ollama_gateway",
@@ -248,6 +245,33 @@ def test_a_source_that_is_no_model_name_is_found() -> None:
 def test_a_model_that_is_listed_twice_is_found_whatever_its_case() -> None:
     (line,) = told({"ollama_models_list": [{"name": "a:1"}, {"name": "A:1", "state": "absent"}]})
     assert "ollama_models_list[1].name = 'A:1' is the same model as ollama_models_list[0].name." in line
+
+
+def test_models_are_judged_as_the_one_list_that_they_make() -> None:
+    alias = {"name": "chat:1", "alias": "a:1"}
+    assert told({"ollama_models_list": [{"name": "a:1"}], "ollama_models_host_list": [alias]}) == []
+    gone = [{"name": "A:1", "state": "absent"}]
+    (line,) = told(
+        {"ollama_models_list": [{"name": "a:1"}], "ollama_models_group_list": [alias], "ollama_models_host_list": gone}
+    )
+    assert line.startswith(
+        "h: ollama_models_group_list = 'chat:1' needs a:1, which the host is not to have. Remedy: list"
+    )
+
+
+def test_the_same_trouble_with_models_is_told_once_for_a_fleet() -> None:
+    wrong = [{"name": "chat:1", "alias": "a:1"}]
+    hosts = {f"h{number}": {"ollama_models_list": wrong} for number in range(3)}
+    (line,) = (str(problem) for problem in fleet(hosts).problems())
+    assert line.startswith("all hosts: ollama_models_list")
+
+
+@pytest.mark.parametrize("name", ["ollama_models_list", "ollama_models_group_list", "ollama_models_host_list"])
+def test_every_list_of_models_is_judged_alike(name: str) -> None:
+    (line,) = told({name: [{"name": "a:1", "alias": "a b:1"}]})
+    assert line.startswith(f"h: {name}[0].alias = 'a b:1' is no model name")
+    (line,) = told({name: [{"name": "a:1"}, {"name": "a:1"}]})
+    assert "is the same model as" in line
 
 
 def test_parts_of_a_list_are_judged_where_they_are() -> None:

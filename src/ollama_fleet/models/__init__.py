@@ -1,0 +1,1 @@
+"""What the models of a fleet need and whether its hosts have it."""

@@ -248,6 +248,8 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
+    # Who hands the store out runs as another user, however strict root's own umask is.
+    os.umask(0o022)
     try:
         result = ensure(module.params, module.check_mode)
     except FleetError as problem:

@@ -10,6 +10,7 @@ import json
 import os
 import re
 import socket
+import ssl
 import time
 import urllib.error
 import urllib.parse
@@ -389,13 +390,19 @@ def _written(path: str) -> int:
         return 0
 
 
-def fetch_manifest(name: ModelName, insecure: bool, timeout: float = 10) -> Manifest | None:
-    """What the registry says a model is made of; None when it does not say (the server may still reach it)."""
+def fetch_manifest(name: ModelName, insecure: bool, timeout: float = 10, ca_file: str | None = None) -> Manifest | None:
+    """What the registry says a model is made of; None when it does not say (the server may still reach it).
+
+    ca_file: authority of the registry's certificate, trusted beside those that the host knows.
+    """
     request = urllib.request.Request(  # noqa: S310 - http or https by construction
         name.manifest_url(insecure), headers={"Accept": "application/vnd.docker.distribution.manifest.v2+json"}
     )
     try:
-        with urllib.request.urlopen(request, timeout=timeout) as response:  # noqa: S310
+        context = ssl.create_default_context()
+        if ca_file:
+            context.load_verify_locations(ca_file)
+        with urllib.request.urlopen(request, timeout=timeout, context=context) as response:  # noqa: S310
             return Manifest.read(json.load(response))
     except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError):
         return None

@@ -46,6 +46,11 @@ options:
       - A model that is there already is not compared.
     type: list
     elements: str
+  ca_file:
+    description:
+      - File on the host with the authority of the source's certificate, for what the module itself asks the source. The
+        server that pulls has to trust it by its own means.
+    type: path
   insecure:
     description:
       - Speak plain HTTP with the registry. Ollama does no unchecked HTTPS.
@@ -212,7 +217,7 @@ def make_present(server: OllamaServer, name: ModelName, params: dict[str, Any], 
     actions = []
     if missing and not source_there:
         asked = params["models_dir"] or params["layers"]
-        manifest = fetch_manifest(source, params["insecure"]) if asked else None
+        manifest = fetch_manifest(source, params["insecure"], ca_file=params["ca_file"]) if asked else None
         if manifest:
             check_layers(source, manifest, params["layers"])
             if params["models_dir"]:
@@ -329,6 +334,7 @@ def main() -> None:
             "source": {"type": "str"},
             "source_host": {"type": "str"},
             "layers": {"type": "list", "elements": "str"},
+            "ca_file": {"type": "path"},
             "insecure": {"type": "bool", "default": False},
             "base_url": {"type": "str", "default": "http://127.0.0.1:11434"},
             "stall_timeout": {"type": "int", "default": 180},

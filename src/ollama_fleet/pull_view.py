@@ -88,7 +88,8 @@ def run(command: Sequence[str], folder: Path, env: Mapping[str, str], console: C
         output = _Lines(cast(IO[bytes], program.stdout))
         while not output.over:
             try:
-                screen.show(output.read(_INTERVAL), read(Path(pulls)))
+                going_on = read(Path(pulls))
+                screen.show(output.read(_INTERVAL, whole=bool(going_on)), going_on)
             except KeyboardInterrupt:
                 # The program got it as well: it ends by itself, and what it says then is still shown.
                 interrupted = True
@@ -108,13 +109,18 @@ class _Lines:
         self._selector.register(pipe, selectors.EVENT_READ)
         self.over = False
 
-    def read(self, timeout: float) -> list[str]:
-        """The lines that came; after so many seconds without any, none."""
+    def read(self, timeout: float, whole: bool) -> list[str]:
+        """The lines that came, each with its end. After so many seconds of silence also one without: a question, say.
+
+        whole: whole lines only, as long as something is shown below them
+        """
         if not self._selector.select(timeout):
-            return []
+            begun, self._rest = ([], self._rest) if whole or not self._rest else ([self._rest], b"")
+            return [line.decode(errors="replace") for line in begun]
         chunk = os.read(self._pipe.fileno(), 1 << 16)
         self.over = not chunk
-        *lines, self._rest = (self._rest + chunk).split(b"\n")
+        *whole_lines, self._rest = (self._rest + chunk).split(b"\n")
+        lines = [line + b"\n" for line in whole_lines]
         if self.over:
             self._selector.close()
             lines += [self._rest] if self._rest else []
@@ -136,7 +142,7 @@ class _Screen:
 
     def show(self, lines: Sequence[str], pulls: Sequence[Pull]) -> None:
         for line in lines:
-            self._console.print(Text.from_ansi(line), soft_wrap=True)
+            self._console.print(Text.from_ansi(line.rstrip("\n")), soft_wrap=True, end="\n" * line.endswith("\n"))
         if not pulls:
             self._end()
         elif self._live is None:

@@ -16,10 +16,12 @@ from ansible_collections.ollama_fleet.stack.plugins.module_utils.errors import F
 from ansible_collections.ollama_fleet.stack.plugins.module_utils.ollama_api import ModelName, OllamaServer
 from ansible_collections.ollama_fleet.stack.plugins.modules.ollama_model import check_what_came, ensure
 
+from tests.engine_support.certificates import Authority
 from tests.engine_support.engine import EngineProcess, models
 from tests.engine_support.origin import Origin
 from tests.serving_support.ollama_double import LAYER, OllamaDouble, Send, digest_of, progress, succeed
 from tests.serving_support.registry_double import RegistryDouble
+from tests.serving_support.registry_tree import add_model
 
 ROOT = Path(__file__).resolve().parents[2]
 NAME = "smollm2:135m"
@@ -45,6 +47,7 @@ def run(server: OllamaDouble, check_mode: bool = False, **params: Any) -> dict[s
         "disk_reserve": 0,
         "source_host": None,
         "layers": None,
+        "ca_file": None,
         "progress_file": None,
     }
     return ensure({**defaults, **params}, check_mode)
@@ -150,6 +153,19 @@ def test_source_with_other_layers_is_refused_before_a_byte_moves(server: OllamaD
         assert calls(server) == []
         # The config is written anew by who packs a model: it is no difference.
         assert run(server, source=source, insecure=True, layers=["sha256:b"], check_mode=True)["changed"]
+
+
+def test_source_with_a_certificate_of_our_own_authority_is_asked(server: OllamaDouble, tmp_path: Path) -> None:
+    add_model(tmp_path, NAME, b"weights")
+    authority = Authority(tmp_path, "fleet")
+    context = authority.server_context("localhost")
+    origin = Origin(tmp_path).start(lambda wire: context.wrap_socket(wire, server_side=True))
+    try:
+        asked = {"source_host": f"localhost:{origin.port}", "layers": ["sha256:a"], "check_mode": True}
+        assert "its layers differ" in failure(server, **asked, ca_file=str(authority.certificate)).why
+        assert run(server, **asked)["changed"], "nobody can tell without the authority"
+    finally:
+        origin.stop()
 
 
 def test_other_weights_than_wanted_do_not_stay(server: OllamaDouble) -> None:
@@ -394,6 +410,7 @@ def pull_real(engine: EngineProcess, origin: Origin, **params: Any) -> dict[str,
         "disk_reserve": 0,
         "source_host": None,
         "layers": None,
+        "ca_file": None,
         "progress_file": None,
     }
     return ensure({**defaults, **params}, False)

@@ -75,6 +75,23 @@ def test_program_without_a_pull_is_passed_on_as_it_is(tmp_path: Path) -> None:
     assert screen.getvalue() == "x" * 300 + "\n1\n"
 
 
+def test_question_is_shown_before_its_line_ends(tmp_path: Path) -> None:
+    screen = io.StringIO()
+    console = Console(file=screen, force_terminal=True, width=100)
+    asks = "import pathlib, sys, time; sys.stdout.write('sure? '); sys.stdout.flush(); time.sleep(1); print('yes')"
+    seen: list[str] = []
+    original = console.print
+
+    def print_and_note(*objects: object, **options: object) -> None:
+        original(*objects, **options)  # type: ignore[arg-type]
+        seen.append(screen.getvalue())
+
+    console.print = print_and_note  # type: ignore[assignment]
+    assert pull_view.run([sys.executable, "-c", asks], tmp_path, {}, console) == 0
+    assert seen[0] == "sure? "
+    assert screen.getvalue() == "sure? yes\n"
+
+
 def test_wish_for_no_colour_is_kept(tmp_path: Path) -> None:
     screen = io.StringIO()
     console = Console(file=screen, force_terminal=True, width=100)

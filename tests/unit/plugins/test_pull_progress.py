@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.ollama_fleet.stack.plugins.module_utils import ollama_api
+from ansible_collections.ollama_fleet.stack.plugins.module_utils.errors import FleetError
 from ansible_collections.ollama_fleet.stack.plugins.module_utils.pull_state import PullState
 from ansible_collections.ollama_fleet.stack.plugins.plugin_utils import pull_watch
 from ansible_collections.ollama_fleet.stack.plugins.plugin_utils.pull_progress import PullProgress, in_bytes, in_time
 
 GB = 1_000_000_000
+RECORDED = Path(__file__).resolve().parents[2] / "data" / "ollama_pull"
 
 
 def state(completed: int, total: int = 4 * GB, status: str = "pulling 2c534e93e613") -> dict[str, Any]:
@@ -93,6 +96,27 @@ def test_sizes(count: int, words: str) -> None:
 )
 def test_times(seconds: float, words: str) -> None:
     assert in_time(seconds) == words
+
+
+@pytest.mark.parametrize("version", ["v0.24.0", "v0.32.15"])
+@pytest.mark.parametrize("case", ["success", "second_pull", "client_left", "link_stalled_then_reset", "link_gone"])
+def test_what_real_servers_sent_is_shown_without_nonsense(version: str, case: str) -> None:
+    on_host = ollama_api.PullProgress("cache1:11436/library/gemma3:270m", 180, 0)
+    shown, words, backwards = PullProgress(), [], False
+    for second, text in enumerate((RECORDED / version / f"{case}.ndjson").read_text().splitlines()):
+        try:
+            on_host.feed(json.loads(text), second)
+        except FleetError:
+            assert case == "link_gone"
+            break
+        backwards = backwards or on_host.completed < shown.completed
+        shown.feed(on_host.state, second)
+        words.append(shown.words(second))
+        assert shown.rate >= 0
+        assert 0 <= shown.completed <= shown.total
+    assert backwards == (case in {"link_stalled_then_reset", "link_gone"})
+    assert words[0] == "waiting for cache1:11436"
+    assert any(" of 253.1 MB" in line for line in words)
 
 
 # ---------------------------------------------------------------- what the module writes

@@ -57,9 +57,9 @@ def read(folder: Path) -> list[Pull]:
 
 
 def render(pulls: Sequence[Pull]) -> RenderableType:
-    """A row for each host, and for those that do not fit a line that counts them."""
+    """A row for each host in the order of their names, and for those that do not fit a line that counts them."""
     table = Table.grid(padding=(0, 1))
-    for pull in pulls[:_ROWS]:
+    for pull in sorted(pulls[:_ROWS], key=lambda pull: (len(pull.host), pull.host)):
         bar = ProgressBar(total=max(pull.total, 1), completed=pull.completed, width=24)
         words = [Text(printable(text), no_wrap=True, overflow="ellipsis") for text in (pull.model, pull.words)]
         table.add_row(Text(printable(pull.host), style="bold"), words[0], bar, words[1])

@@ -49,7 +49,8 @@ def test_hosts_that_do_not_fit_are_counted_and_those_with_the_most_left_are_show
         told = pull(f"gpu{number}", left=number * GB // 10).__dict__
         (tmp_path / f"gpu{number}.json").write_text(json.dumps(told))
     text = shown(pull_view.render(pull_view.read(tmp_path)))
-    assert text.splitlines()[0].startswith("gpu29")
+    shown_hosts = [line.split()[0] for line in text.splitlines()[:20]]
+    assert shown_hosts == [f"gpu{number}" for number in range(10, 30)]
     assert "and 10 more hosts, which have 4.5 GB left to pull" in text
 
 

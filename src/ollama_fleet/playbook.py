@@ -83,9 +83,9 @@ def run_playbook(
     command = ["ansible-playbook", "--inventory", str(inventory), str(ROOT / "playbooks" / f"{name}.yml")]
     command += (options or PlaybookOptions()).arguments()
     env = environment(inventory) | dict(extra_environment or {})
-    console = Console(highlight=False)
-    if not quiet and console.is_terminal:
-        return pull_view.run(command, ROOT, env, console)
+    # Asked of the stream itself: a build server that wants colours is no terminal for rows that move.
+    if not quiet and sys.stdout.isatty():
+        return pull_view.run(command, ROOT, env, Console(highlight=False))
     if not quiet:
         return subprocess.run(command, cwd=ROOT, env=env, check=False).returncode
     result = subprocess.run(

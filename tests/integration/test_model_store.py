@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import re
+import resource
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -187,6 +188,24 @@ def test_model_too_big_for_the_disk_is_refused(origin: Origin, model: TinyModel,
     problem = failure(origin, store, disk_reserve=1 << 60)
     assert "2.1 MB more" in problem.why
     assert origin.sent == []
+
+
+def test_disk_that_fills_up_on_the_way_is_named_and_the_next_run_goes_on(
+    origin: Origin, model: TinyModel, store: Path
+) -> None:
+    origin.become(location="none")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_500_000, hard))
+    try:
+        problem = failure(origin, store)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert "cannot be written" in problem.why
+    assert "free disk space" in problem.remedy
+    assert manifests(store) == []
+    origin.become(location="none")
+    assert run(origin, store)["changed"]
+    assert re.fullmatch(r"bytes=[1-9]\d+-", origin.ranges[0])
 
 
 def test_unknown_model_and_no_registry_are_named(origin: Origin, model: TinyModel, store: Path) -> None:

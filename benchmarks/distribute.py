@@ -72,7 +72,9 @@ class Link:
         return int(next(qdisc["bytes"] for qdisc in qdiscs if qdisc["kind"] == "tbf"))
 
     def _tc(self, *arguments: str) -> str:
-        done = subprocess.run([*self._command, "tc", *arguments], capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            [*self._command, "tc", *arguments], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+        )
         if done.returncode:
             raise FleetError(
                 f"the link of {self.name} cannot be capped", done.stderr.strip(), "run this on a lab: ./inv lab"

@@ -334,6 +334,47 @@ def models_prune(c: Context, inventory: str = LAB_INVENTORY, limit: str = "", ch
     play("models_prune", inventory, limit, check=check, diff=check)
 
 
+# ---------------------------------------------------------------- without the internet
+
+
+@task(
+    help={
+        "folder": "folder on the disk that carries it",
+        "inventory": INVENTORY,
+        "limit": "hosts to take it from: one of each kind is enough",
+    }
+)
+def bundle_save(c: Context, folder: str, inventory: str = LAB_INVENTORY, limit: str = "") -> None:
+    """Put the models, images and packages of a fleet on a disk, with checksums.
+
+    Goes on where it was cut. Exit codes as of up.
+    """
+    from ollama_fleet import bundle, cli
+
+    with explained():
+        code = bundle.save(inventory_path(inventory), Path(folder).resolve(), limit or None, cli.console())
+    raise Exit(code=code)
+
+
+@task(
+    help={
+        "folder": "folder that bundle.save made",
+        "inventory": INVENTORY,
+        "limit": LIMIT,
+    }
+)
+def bundle_load(c: Context, folder: str, inventory: str = LAB_INVENTORY, limit: str = "") -> None:
+    """Check a disk that bundle.save made, then bring what is on it to the hosts; up does the rest.
+
+    Exit codes as of up; 1 as well when a file on the disk is missing or damaged: then nothing is loaded.
+    """
+    from ollama_fleet import bundle, cli
+
+    with explained():
+        code = bundle.load(inventory_path(inventory), Path(folder).resolve(), limit or None, cli.console())
+    raise Exit(code=code)
+
+
 # ---------------------------------------------------------------- secrets
 
 
@@ -456,6 +497,7 @@ def family(name: str, default: Any = None, **tasks: Any) -> Collection:
 
 
 ns = Collection(up, plan, down, bench, build, lock)
+ns.add_collection(family("bundle", save=bundle_save, load=bundle_load))
 ns.add_collection(family("driver", upgrade=driver_upgrade, rollback=driver_rollback, unlock=driver_unlock))
 ns.add_collection(family("lab", default=lab_up, up=lab_up, down=lab_down, status=lab_status, ssh=lab_ssh))
 ns.add_collection(family("models", plan=models_plan, lock=models_lock, diff=models_diff, prune=models_prune))

@@ -10,11 +10,12 @@ import json
 import os
 import re
 import socket
+import ssl
 import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 from ansible_collections.ollama_fleet.stack.plugins.module_utils.errors import FleetError
@@ -122,9 +123,11 @@ def remedy_for(words: str) -> str:
 class PullProgress:
     """What the lines of a pull say so far. Times are seconds of a monotonic clock."""
 
-    def __init__(self, name: str, stall_timeout: float, now: float) -> None:
+    def __init__(self, name: str, stall_timeout: float, now: float, expected: int = 0) -> None:
         self.name = name
         self.stall_timeout = stall_timeout
+        # Bytes of the whole model where its manifest is known: the server names its layers one after the other.
+        self.expected = expected
         self.succeeded = False
         self._layers: dict[str, tuple[int, int]] = {}
         self._last: Any = None
@@ -133,7 +136,7 @@ class PullProgress:
 
     @property
     def total(self) -> int:
-        return sum(total for total, _completed in self._layers.values())
+        return max(self.expected, sum(total for total, _completed in self._layers.values()))
 
     @property
     def completed(self) -> int:
@@ -144,6 +147,17 @@ class PullProgress:
         return "{} of {} ({})".format(
             megabytes(self.completed), megabytes(self.total), self._status or "nothing said yet"
         )
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """For who watches the pull: {model, source, status, completed, total}, in bytes."""
+        return {
+            "model": self.name,
+            "source": ModelName.parse(self.name).host,
+            "status": self._status,
+            "completed": self.completed,
+            "total": self.total,
+        }
 
     @property
     def silence_allowed(self) -> float:
@@ -174,7 +188,8 @@ class PullProgress:
         return FleetError(
             f"Model {self.name} was not pulled",
             f"nothing moved for {seconds:.0f} s at {self.seen}",
-            "check the link between the host and the registry, then run again: the pull goes on where it stopped",
+            f"check the link between this host and {ModelName.parse(self.name).host}, then run again: the pull goes on "
+            "where it stopped",
         )
 
 
@@ -256,9 +271,19 @@ class OllamaServer:
     def delete(self, listed_name: str) -> None:
         self.call("DELETE", "/api/delete", {"model": listed_name})
 
-    def pull(self, name: ModelName, insecure: bool, stall_timeout: float) -> None:
-        """Pull to the end. Every way to fail raises; the server keeps what it has for the next try."""
-        progress = PullProgress(name.short, stall_timeout, time.monotonic())
+    def pull(
+        self,
+        name: ModelName,
+        insecure: bool,
+        stall_timeout: float,
+        expected: int = 0,
+        tell: Callable[[dict[str, Any]], None] | None = None,
+    ) -> None:
+        """Pull to the end. Every way to fail raises; the server keeps what it has for the next try.
+
+        expected: bytes of the whole model, 0 when not known. tell: gets PullProgress.state after each line.
+        """
+        progress = PullProgress(name.short, stall_timeout, time.monotonic(), expected)
         body = {"model": name.short, "insecure": insecure, "stream": True}
         exchange = self._open("POST", "/api/pull", body, stall_timeout)
         try:
@@ -266,6 +291,8 @@ class OllamaServer:
                 _answer(f"Model {name.short} was not pulled", exchange.response)
             for line in _lines(exchange, progress):
                 progress.feed(line, time.monotonic())
+                if tell:
+                    tell(progress.state)
         finally:
             # Closing stops the server's pull at once: nothing goes on unseen.
             exchange.close()
@@ -325,9 +352,25 @@ def _lines(exchange: _Exchange, progress: PullProgress) -> Iterator[dict[str, An
 
 
 class Manifest(NamedTuple):
-    """Digest -> bytes of all that a model is made of."""
+    """What a model is made of. layers: digest -> bytes, the config among them; config: its digest."""
 
     layers: dict[str, int]
+    config: str = ""
+
+    @classmethod
+    def read(cls, manifest: Any) -> Manifest:
+        """From a registry's or a model store's JSON; ValueError, KeyError or TypeError when it is none."""
+        blobs = [manifest["config"], *manifest["layers"]]
+        return cls({str(blob["digest"]): int(blob["size"]) for blob in blobs}, str(manifest["config"]["digest"]))
+
+    @property
+    def size(self) -> int:
+        """Bytes of all layers."""
+        return sum(self.layers.values())
+
+    def differences(self, wanted: Iterable[str]) -> list[str]:
+        """Digests that only one of the two has. The config does not count: who re-packs a model writes it anew."""
+        return sorted({*self.layers, self.config} ^ {*wanted, self.config})
 
     def missing_bytes(self, models_dir: str) -> int:
         """Bytes that a pull still has to write into this model store (parts that are there count)."""
@@ -347,17 +390,30 @@ def _written(path: str) -> int:
         return 0
 
 
-def fetch_manifest(name: ModelName, insecure: bool, timeout: float = 10) -> Manifest | None:
-    """What the registry says a model is made of; None when it does not say (the server may still reach it)."""
+def fetch_manifest(name: ModelName, insecure: bool, timeout: float = 10, ca_file: str | None = None) -> Manifest | None:
+    """What the registry says a model is made of; None when it does not say (the server may still reach it).
+
+    ca_file: authority of the registry's certificate, trusted beside those that the host knows.
+    """
     request = urllib.request.Request(  # noqa: S310 - http or https by construction
         name.manifest_url(insecure), headers={"Accept": "application/vnd.docker.distribution.manifest.v2+json"}
     )
     try:
-        with urllib.request.urlopen(request, timeout=timeout) as response:  # noqa: S310
-            manifest = json.load(response)
-        blobs = [manifest["config"], *manifest["layers"]]
-        return Manifest({blob["digest"]: int(blob["size"]) for blob in blobs})
+        context = ssl.create_default_context()
+        if ca_file:
+            context.load_verify_locations(ca_file)
+        with urllib.request.urlopen(request, timeout=timeout, context=context) as response:  # noqa: S310
+            return Manifest.read(json.load(response))
     except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError):
+        return None
+
+
+def stored_manifest(name: ModelName, models_dir: str) -> Manifest | None:
+    """What a model in this model store is made of; None when it is not there, or cannot be read."""
+    try:
+        with open(os.path.join(models_dir, "manifests", *name), encoding="utf-8") as file:
+            return Manifest.read(json.load(file))
+    except (OSError, ValueError, KeyError, TypeError):
         return None
 
 

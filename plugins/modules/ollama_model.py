@@ -16,6 +16,7 @@ description:
     failure, as is one that is cut off.
   - An interrupted pull goes on where it stopped when the module runs again, because the server keeps its parts.
   - A model that is there is left alone, even when the registry has something newer below the same name.
+  - While it pulls, the controller shows bytes, rate and time left (see docs/distribution.md).
 options:
   name:
     description:
@@ -33,6 +34,23 @@ options:
     description:
       - Pull by this name, copy to O(name), then delete this name. For a source other than the one that O(name) says.
     type: str
+  source_host:
+    description:
+      - Address of a model cache, C(HOST[:PORT]). Pull from there by the namespace, model and tag of O(name), then go on
+        as with O(source), which wins where both are given.
+    type: str
+  layers:
+    description:
+      - Digests of all layers that the model must have, C(sha256:...). The digest of its config may be among them.
+      - A source that has others is refused before a byte moves. What came is compared once more after the pull.
+      - A model that is there already is not compared.
+    type: list
+    elements: str
+  ca_file:
+    description:
+      - File on the host with the authority of the source's certificate, for what the module itself asks the source. The
+        server that pulls has to trust it by its own means.
+    type: path
   insecure:
     description:
       - Speak plain HTTP with the registry. Ollama does no unchecked HTTPS.
@@ -60,6 +78,11 @@ options:
       - Bytes that must stay free on that disk after the pull.
     type: int
     default: 1073741824
+  progress_file:
+    description:
+      - Where to write how far the pull is, as JSON, once a second. It is removed at the end.
+      - The action plugin of the same name sets and reads it.
+    type: path
 attributes:
   check_mode:
     support: full
@@ -79,6 +102,13 @@ EXAMPLES = r"""
     name: llama3.2:3b
     source: models.example:5001/library/llama3.2:3b
     models_dir: /var/lib/ollama/models
+
+- name: Have a model from the fleet's model cache, and no other than this one
+  ollama_fleet.stack.ollama_model:
+    name: llama3.2:3b
+    source_host: cache1:11436
+    layers:
+      - sha256:dde5aa3fc5ffc17176b5e8bdc82f587b24b2678c6c66101bf7da77af9f7ccdff
 
 - name: Have a model no longer
   ollama_fleet.stack.ollama_model:
@@ -123,25 +153,50 @@ remedy:
   returned: on failure
 """
 
+from collections.abc import Callable
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.ollama_fleet.stack.plugins.module_utils.errors import FleetError
 from ansible_collections.ollama_fleet.stack.plugins.module_utils.ollama_api import (
+    Manifest,
     ModelName,
     OllamaServer,
     UnreachableError,
     fetch_manifest,
     free_bytes,
     megabytes,
+    stored_manifest,
 )
+from ansible_collections.ollama_fleet.stack.plugins.module_utils.pull_state import PullState
 
 
-def check_room(source: ModelName, params: dict[str, Any]) -> None:
-    """FleetError when the registry says how big the model is and the disk has no room for it."""
-    manifest = fetch_manifest(source, params["insecure"])
-    if manifest is None:
-        return
+def source_of(name: ModelName, params: dict[str, Any]) -> ModelName:
+    """The name to pull by."""
+    if params["source"]:
+        return ModelName.parse(params["source"])
+    if params["source_host"]:
+        return ModelName.parse("/".join([params["source_host"], name.namespace, f"{name.model}:{name.tag}"]))
+    return name
+
+
+def check_layers(source: ModelName, manifest: Manifest, wanted: list[str] | None) -> None:
+    """FleetError when the model is made of other layers than it must be."""
+    differences = manifest.differences(wanted) if wanted else []
+    if differences:
+        raise not_wanted(source, differences)
+
+
+def not_wanted(source: ModelName, digests: list[str]) -> FleetError:
+    return FleetError(
+        f"Model {source.short} is not the one that is wanted",
+        "its layers differ in {}".format(", ".join(digests)),
+        f"if it was meant to change at {source.host}, renew the lock of the models; if not, find out who changed it",
+    )
+
+
+def check_room(source: ModelName, manifest: Manifest, params: dict[str, Any]) -> None:
+    """FleetError when the disk has no room for the model."""
     missing, free = manifest.missing_bytes(params["models_dir"]), free_bytes(params["models_dir"])
     if missing + params["disk_reserve"] > free:
         raise FleetError(
@@ -155,26 +210,63 @@ def check_room(source: ModelName, params: dict[str, Any]) -> None:
 
 def make_present(server: OllamaServer, name: ModelName, params: dict[str, Any], check_mode: bool) -> list[str]:
     """Pull, copy and tidy up as far as something is missing; what was done, or would be."""
-    source = ModelName.parse(params["source"]) if params["source"] else name
+    source = source_of(name, params)
     renamed = source.key != name.key
     missing = server.model(name) is None
     source_there = renamed and server.model(source) is not None
     actions = []
     if missing and not source_there:
-        if params["models_dir"]:
-            check_room(source, params)
+        asked = params["models_dir"] or params["layers"]
+        manifest = fetch_manifest(source, params["insecure"], ca_file=params["ca_file"]) if asked else None
+        if manifest:
+            check_layers(source, manifest, params["layers"])
+            if params["models_dir"]:
+                check_room(source, manifest, params)
         actions.append(f"pull {source.short}")
         if not check_mode:
-            server.pull(source, params["insecure"], params["stall_timeout"])
+            pull(server, source, manifest, params)
     if missing and renamed:
         actions.append(f"copy to {name.short}")
         if not check_mode:
-            server.copy(source, name)
+            unless_done(lambda: server.copy(source, name), lambda: server.model(name) is not None)
     if renamed and (missing or source_there):
         actions.append(f"delete {source.short}")
         if not check_mode:
-            server.delete(source.short)
+            unless_done(lambda: server.delete(source.short), lambda: server.model(source) is None)
     return actions
+
+
+def unless_done(work: Callable[[], None], is_done: Callable[[], bool]) -> None:
+    """Do it, unless it turns out to be done: a run whose controller was killed goes on here, and may come first."""
+    try:
+        work()
+    except FleetError:
+        if not is_done():
+            raise
+
+
+def pull(server: OllamaServer, source: ModelName, manifest: Manifest | None, params: dict[str, Any]) -> None:
+    """Pull, and see that what came is what was wanted."""
+    with PullState(params["progress_file"]) as state:
+        size = manifest.size if manifest else 0
+        server.pull(source, params["insecure"], params["stall_timeout"], size, state.tell)
+    try:
+        check_what_came(server, source, params)
+    except FleetError:
+        server.delete(source.short)
+        raise
+
+
+def check_what_came(server: OllamaServer, source: ModelName, params: dict[str, Any]) -> None:
+    """FleetError when the server now has other layers than it must have."""
+    came = stored_manifest(source, params["models_dir"]) if params["models_dir"] else None
+    if came:
+        check_layers(source, came, params["layers"])
+    elif params["layers"]:
+        # The store is out of sight. Its server shows one layer, that of the weights.
+        weights = server.layer_digest(source.short)
+        if weights and weights not in params["layers"]:
+            raise not_wanted(source, [weights])
 
 
 def make_absent(server: OllamaServer, name: ModelName, check_mode: bool) -> list[str]:
@@ -207,8 +299,7 @@ def as_text(state: str, facts: dict[str, Any]) -> str:
 def ensure(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
     """The module's result; FleetError when the state was not reached."""
     name = ModelName.parse(params["name"])
-    if params["source"]:
-        ModelName.parse(params["source"])
+    source = source_of(name, params)
     wanted = params["state"]
     server = OllamaServer(params["base_url"])
     try:
@@ -216,7 +307,7 @@ def ensure(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
     except UnreachableError as problem:
         if not check_mode:
             raise
-        actions = [] if wanted == "absent" else [f"pull {params['source'] or name.short}"]
+        actions = [] if wanted == "absent" else [f"pull {source.short}"]
         msg = f"{problem.what}. Once it does, it would get the model" if actions else problem.what
         return {"changed": bool(actions), "name": name.short, "actions": actions, "msg": msg}
     if wanted == "present":
@@ -241,11 +332,15 @@ def main() -> None:
             "name": {"type": "str", "required": True},
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
             "source": {"type": "str"},
+            "source_host": {"type": "str"},
+            "layers": {"type": "list", "elements": "str"},
+            "ca_file": {"type": "path"},
             "insecure": {"type": "bool", "default": False},
             "base_url": {"type": "str", "default": "http://127.0.0.1:11434"},
             "stall_timeout": {"type": "int", "default": 180},
             "models_dir": {"type": "path"},
             "disk_reserve": {"type": "int", "default": 1 << 30},
+            "progress_file": {"type": "path"},
         },
         supports_check_mode=True,
     )

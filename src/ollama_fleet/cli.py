@@ -11,10 +11,10 @@ from rich.text import Text
 
 from ollama_fleet import __version__
 from ollama_fleet.bench import Choices, run
-from ollama_fleet.bench.progress import printable
 from ollama_fleet.bench.result import BenchReport
 from ollama_fleet.errors import FleetError
 from ollama_fleet.report import load, publish, table
+from ollama_fleet.terminal import printable
 
 _EXIT_CODES = """\
 exit codes:

@@ -7,7 +7,7 @@ from ollama_fleet import inventory as inventories
 from ollama_fleet.errors import FleetError
 from ollama_fleet.inventory import Host, NoHostError
 
-GROUPS = ("gpu_servers", "web_servers")
+GROUPS = ("gpu_servers", "web_servers", "model_caches")
 
 
 def check(inventory: Path, limit: str | None = None, groups: Sequence[str] = GROUPS) -> list[Host]:

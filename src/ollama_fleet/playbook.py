@@ -7,6 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from rich.console import Console
+
+from ollama_fleet import pull_view
 from ollama_fleet.errors import FleetError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -73,13 +76,16 @@ def run_playbook(
 ) -> int:
     """Run playbooks/<name>.yml and return ansible-playbook's exit code.
 
-    Its output goes where ours goes; when quiet, only that of a failed run does.
+    Its output goes where ours goes; when quiet, only that of a failed run does. On a terminal, pulls are shown live.
     Exit codes are Ansible's: 0 all well, 2 a host failed, 4 a host could not be reached, others: nothing ran.
     """
     require_inventory(inventory)
     command = ["ansible-playbook", "--inventory", str(inventory), str(ROOT / "playbooks" / f"{name}.yml")]
     command += (options or PlaybookOptions()).arguments()
     env = environment(inventory) | dict(extra_environment or {})
+    # Asked of the stream itself: a build server that wants colours is no terminal for rows that move.
+    if not quiet and sys.stdout.isatty():
+        return pull_view.run(command, ROOT, env, Console(highlight=False))
     if not quiet:
         return subprocess.run(command, cwd=ROOT, env=env, check=False).returncode
     result = subprocess.run(

@@ -213,13 +213,13 @@ def test_a_value_that_the_vault_password_does_not_open_is_one_error(estate: Esta
 
 
 def test_an_empty_inventory_is_an_error(estate: Estate) -> None:
-    with pytest.raises(FleetError, match=r"no host is in gpu_servers or web_servers\n  remedy: put hosts into"):
+    with pytest.raises(FleetError, match=r"no host is in gpu_servers or web_servers or .*\n  remedy: put hosts into"):
         check(estate.write())
 
 
 def test_hosts_in_other_groups_are_nobody_too(estate: Estate) -> None:
     (estate.folder / "hosts.yml").write_text("gpu_server: {hosts: {gpu1: }}\n")
-    with pytest.raises(FleetError, match=r"no host is in gpu_servers or web_servers\n.*inventory/sample"):
+    with pytest.raises(FleetError, match=r"no host is in gpu_servers or web_servers or .*\n.*inventory/sample"):
         check(estate.folder)
 
 

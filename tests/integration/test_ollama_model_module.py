@@ -13,12 +13,15 @@ from typing import Any
 import pytest
 import yaml
 from ansible_collections.ollama_fleet.stack.plugins.module_utils.errors import FleetError
-from ansible_collections.ollama_fleet.stack.plugins.modules.ollama_model import ensure
+from ansible_collections.ollama_fleet.stack.plugins.module_utils.ollama_api import ModelName, OllamaServer
+from ansible_collections.ollama_fleet.stack.plugins.modules.ollama_model import check_what_came, ensure
 
+from tests.engine_support.certificates import Authority
 from tests.engine_support.engine import EngineProcess, models
 from tests.engine_support.origin import Origin
 from tests.serving_support.ollama_double import LAYER, OllamaDouble, Send, digest_of, progress, succeed
 from tests.serving_support.registry_double import RegistryDouble
+from tests.serving_support.registry_tree import add_model
 
 ROOT = Path(__file__).resolve().parents[2]
 NAME = "smollm2:135m"
@@ -42,6 +45,10 @@ def run(server: OllamaDouble, check_mode: bool = False, **params: Any) -> dict[s
         "stall_timeout": 20,
         "models_dir": None,
         "disk_reserve": 0,
+        "source_host": None,
+        "layers": None,
+        "ca_file": None,
+        "progress_file": None,
     }
     return ensure({**defaults, **params}, check_mode)
 
@@ -113,6 +120,70 @@ def test_run_that_stopped_half_way_is_finished(server: OllamaDouble, there: list
         server.add(name)
     assert run(server, source=SOURCE)["actions"] == expected
     assert list(server.models) == [NAME]
+
+
+def test_source_host_is_asked_for_the_same_model(server: OllamaDouble) -> None:
+    result = run(server, name="hf.co/some/model:Q4", source_host="cache1:11436")
+    assert result["actions"][0] == "pull cache1:11436/some/model:Q4"
+    assert list(server.models) == ["hf.co/some/model:Q4"]
+    assert run(server, source=SOURCE, source_host="cache1:11436")["actions"][0] == f"pull {SOURCE}"
+
+
+def test_run_whose_controller_was_killed_may_come_first(server: OllamaDouble) -> None:
+    def other_run_comes_first(double: OllamaDouble, name: str, send: Send) -> str:
+        succeed(double, name, send)
+        double.add(NAME)
+        return "the source is deleted already"
+
+    server.scripts.append(other_run_comes_first)
+    assert run(server, source=SOURCE)["changed"]
+    assert list(server.models) == [NAME]
+
+
+# ---------------------------------------------------------------- layers
+
+
+@pytest.mark.parametrize("check_mode", [True, False])
+def test_source_with_other_layers_is_refused_before_a_byte_moves(server: OllamaDouble, check_mode: bool) -> None:
+    with RegistryDouble({"library/smollm2/manifests/135m": {"sha256:c": 10, "sha256:b": 1000}}) as registry:
+        source = f"{registry.address}/library/smollm2:135m"
+        problem = failure(server, source=source, insecure=True, layers=["sha256:a"], check_mode=check_mode)
+        assert "its layers differ in sha256:a, sha256:b" in problem.why
+        assert registry.address in problem.remedy
+        assert calls(server) == []
+        # The config is written anew by who packs a model: it is no difference.
+        assert run(server, source=source, insecure=True, layers=["sha256:b"], check_mode=True)["changed"]
+
+
+def test_source_with_a_certificate_of_our_own_authority_is_asked(server: OllamaDouble, tmp_path: Path) -> None:
+    add_model(tmp_path, NAME, b"weights")
+    authority = Authority(tmp_path, "fleet")
+    context = authority.server_context("localhost")
+    origin = Origin(tmp_path).start(lambda wire: context.wrap_socket(wire, server_side=True))
+    try:
+        asked = {"source_host": f"localhost:{origin.port}", "layers": ["sha256:a"], "check_mode": True}
+        assert "its layers differ" in failure(server, **asked, ca_file=str(authority.certificate)).why
+        assert run(server, **asked)["changed"], "nobody can tell without the authority"
+    finally:
+        origin.stop()
+
+
+def test_other_weights_than_wanted_do_not_stay(server: OllamaDouble) -> None:
+    weights = f"sha256:{digest_of(NAME)}"
+    nobody = f"127.0.0.1:{free_port()}/library/{NAME}"
+    assert weights in failure(server, source=nobody, insecure=True, layers=["sha256:a"]).why
+    assert server.models == {}
+    assert run(server, source=nobody, insecure=True, layers=["sha256:a", weights])["changed"]
+
+
+def test_other_layers_in_the_store_than_wanted_do_not_stay(server: OllamaDouble, tmp_path: Path) -> None:
+    manifest = tmp_path / "manifests" / "registry.ollama.ai" / "library" / "smollm2" / "135m"
+    manifest.parent.mkdir(parents=True)
+    blobs = {"config": {"digest": "sha256:c", "size": 1}, "layers": [{"digest": "sha256:x", "size": 2}]}
+    manifest.write_text(json.dumps(blobs))
+    came = ModelName.parse(NAME), {"layers": ["sha256:a"], "models_dir": str(tmp_path)}
+    with pytest.raises(FleetError, match="sha256:a, sha256:x"):
+        check_what_came(OllamaServer(server.url), *came)
 
 
 # ---------------------------------------------------------------- pulls that fail
@@ -337,6 +408,10 @@ def pull_real(engine: EngineProcess, origin: Origin, **params: Any) -> dict[str,
         "stall_timeout": 30,
         "models_dir": str(engine.store),
         "disk_reserve": 0,
+        "source_host": None,
+        "layers": None,
+        "ca_file": None,
+        "progress_file": None,
     }
     return ensure({**defaults, **params}, False)
 

@@ -10,6 +10,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
+from ollama_fleet.terminal import printable
+
 # Seconds between two lines about a fleet that is still at work, where there is no terminal.
 _INTERVAL = 10.0
 # More bars than this do not fit on a screen.
@@ -24,11 +26,6 @@ class Watcher(Protocol):
 
     def finished(self, host: str, text: str, failed: bool) -> None:
         """A host is through, with its outcome in words."""
-
-
-def printable(text: str) -> str:
-    """Text that cannot steer a terminal: names come from inventories and servers."""
-    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
 
 
 @contextmanager

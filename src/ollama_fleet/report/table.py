@@ -4,9 +4,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from ollama_fleet.bench.progress import printable
 from ollama_fleet.bench.result import BenchReport, HostResult
 from ollama_fleet.report import words
+from ollama_fleet.terminal import printable
 
 _LEGEND = (
     "Median ± median distance from it. Decode and prefill: tokens per second by the server's own clock. "

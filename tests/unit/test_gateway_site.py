@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from jinja2 import Environment, FileSystemLoader
+from jinja2 import Environment, FileSystemLoader, pass_context
 
 ROLE = Path(__file__).resolve().parents[2] / "roles" / "ollama_gateway"
 TOKEN, OLD, OTHER = "n" * 43, "o" * 43, "x" * 43
@@ -15,6 +15,9 @@ def render(template: str, **variables: Any) -> str:
     environment = Environment(loader=FileSystemLoader(ROLE / "templates"), trim_blocks=True, autoescape=False)  # noqa: S701
     # Ansible's own filters, as far as the templates use them.
     environment.filters["comment"] = lambda text: f"# {text}"
+    # Ansible makes lists of what Jinja leaves as generators.
+    choose = environment.filters["selectattr"]
+    environment.filters["selectattr"] = pass_context(lambda *given, **named: list(choose(*given, **named)))
     given = {
         "ansible_managed": "managed",
         "__ollama_gateway_dir": "/etc/ollama-fleet/gateway",

@@ -158,6 +158,15 @@ def down(
     play("teardown", inventory, limit, tags=tags, check=check, diff=diff)
 
 
+@task(help={"inventory": INVENTORY, "limit": LIMIT})
+def doors(c: Context, inventory: str = LAB_INVENTORY, limit: str = "") -> None:
+    """Knock at every host from outside, name what is open and should not be.
+
+    Exit codes as of up: 2 a host shows more than it should.
+    """
+    play("doors", inventory, limit)
+
+
 def play(
     name: str,
     inventory: str,
@@ -410,7 +419,7 @@ def family(name: str, default: Any = None, **tasks: Any) -> Collection:
     return collection
 
 
-ns = Collection(up, plan, down, bench, build, lock)
+ns = Collection(up, plan, down, doors, bench, build, lock)
 ns.add_collection(family("driver", upgrade=driver_upgrade, rollback=driver_rollback, unlock=driver_unlock))
 ns.add_collection(family("lab", default=lab_up, up=lab_up, down=lab_down, status=lab_status, ssh=lab_ssh))
 ns.add_collection(family("secrets", init=secrets_init, show=secrets_show, rotate=secrets_rotate))

@@ -1,17 +1,15 @@
 """The gateway's proof against a double of a gateway, which can be wrong in every way that matters."""
 
-import ssl
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 from ansible_collections.ollama_fleet.stack.plugins.module_utils.errors import FleetError
 from ansible_collections.ollama_fleet.stack.plugins.modules import gateway_proof
 
 from ollama_fleet.authority import issue, make_authority
+from tests.serving_support.secrets_doubles import GatewayDouble, serving
 
 AUTHORITY = make_authority()
 SHOWN = issue(AUTHORITY, "gpu1", ["127.0.0.1"])
@@ -19,50 +17,10 @@ OTHER = issue(AUTHORITY, "gpu1", ["127.0.0.1"])
 NEW, OLD = "n" * 43, "o" * 43
 
 
-class Double(BaseHTTPRequestHandler):
-    """A gateway that knows some tokens; `open_path` lets clients go where none may."""
-
-    known: ClassVar[set[str]] = set()
-    open_path = False
-    let_all_in = False
-    # After how many requests it takes up its settings, as a server that reloads does.
-    late = 0
-    asked = 0
-
-    def answer(self) -> None:
-        type(self).asked += 1
-        token = self.headers.get("Authorization", "").removeprefix("Bearer ")
-        known = self.known if self.asked > self.late else set()
-        if not (token in known or self.let_all_in):
-            status = 401
-        elif self.path == "/api/version" or self.open_path:
-            status = 200
-        else:
-            status = 403
-        self.send_response(status)
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    do_GET = do_POST = answer  # noqa: N815 - the names that http.server calls
-
-    def log_message(self, *_arguments: Any) -> None:
-        """Nothing to say."""
-
-
 @pytest.fixture
-def gateway(tmp_path: Path) -> Iterator[tuple[int, type[Double]]]:
-    kind = type("OneDouble", (Double,), {"known": {NEW}})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), kind)
-    (tmp_path / "pair.pem").write_text(SHOWN.key + SHOWN.certificate)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(tmp_path / "pair.pem")
-    server.socket = context.wrap_socket(server.socket, server_side=True)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield server.server_address[1], kind
-    server.shutdown()
-    thread.join()
-    server.server_close()
+def gateway(tmp_path: Path) -> Iterator[tuple[int, type[GatewayDouble]]]:
+    with serving(GatewayDouble, (tmp_path, SHOWN), known={NEW}) as found:
+        yield found
 
 
 def prove(port: int, **parameters: Any) -> dict[str, Any]:
@@ -78,15 +36,15 @@ def prove(port: int, **parameters: Any) -> dict[str, Any]:
     return result
 
 
-def test_a_gateway_as_it_shall_be_is_proved(gateway: tuple[int, type[Double]]) -> None:
+def test_a_gateway_as_it_shall_be_is_proved(gateway: tuple[int, type[GatewayDouble]]) -> None:
     assert prove(gateway[0]) == {"changed": False, "proved": True}
 
 
-def test_a_chain_is_compared_by_its_first_certificate(gateway: tuple[int, type[Double]]) -> None:
+def test_a_chain_is_compared_by_its_first_certificate(gateway: tuple[int, type[GatewayDouble]]) -> None:
     assert prove(gateway[0], certificate=SHOWN.certificate + AUTHORITY.certificate)["proved"]
 
 
-def test_settings_that_come_late_are_waited_for(gateway: tuple[int, type[Double]], monkeypatch: Any) -> None:
+def test_settings_that_come_late_are_waited_for(gateway: tuple[int, type[GatewayDouble]], monkeypatch: Any) -> None:
     monkeypatch.setattr(gateway_proof, "PAUSE", 0.01)
     gateway[1].late = 6
     assert prove(gateway[0], timeout=10)["proved"]
@@ -102,7 +60,7 @@ def test_settings_that_come_late_are_waited_for(gateway: tuple[int, type[Double]
     ],
 )
 def test_what_is_wrong_is_named_without_a_token(
-    gateway: tuple[int, type[Double]], wrong: dict[str, Any], words: str
+    gateway: tuple[int, type[GatewayDouble]], wrong: dict[str, Any], words: str
 ) -> None:
     for name, value in wrong.items():
         setattr(gateway[1], name, value)
@@ -112,7 +70,7 @@ def test_what_is_wrong_is_named_without_a_token(
     assert not [token for token in (NEW, OLD) if token in str(caught.value)]
 
 
-def test_another_certificate_is_found_out(gateway: tuple[int, type[Double]]) -> None:
+def test_another_certificate_is_found_out(gateway: tuple[int, type[GatewayDouble]]) -> None:
     with pytest.raises(FleetError, match="another certificate"):
         prove(gateway[0], certificate=OTHER.certificate)
 

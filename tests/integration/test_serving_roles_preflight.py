@@ -9,16 +9,16 @@ from typing import Any
 
 import pytest
 
+from ollama_fleet.authority import issue, make_authority
 from tests.integration.foundation import Playground
 from tests.unit.plugins.host_trees import HostTree
 
 TOKEN = "abcdefghijklmnopqrstuvwxyz-0123456789_AB"
 OLD_TOKEN = "old-token-that-is-still-in-use-0123456789"
 PROXY_PASSWORD = "p$w-of-the-proxy"
-PEM = {
-    "ollama_gateway_certificate": "-----BEGIN CERTIFICATE-----\nx\n-----END CERTIFICATE-----",
-    "ollama_gateway_certificate_key": "-----BEGIN PRIVATE KEY-----\nx\n-----END PRIVATE KEY-----",
-}
+FLEET = make_authority()
+PAIR = issue(FLEET, "open", ["10.0.0.7"])
+PEM = {"ollama_gateway_certificate": PAIR.certificate, "ollama_gateway_certificate_key": PAIR.key}
 CLIENT = {"name": "web", "token": TOKEN}
 GATEWAY = {"ollama_gateway_clients": [CLIENT], "ollama_gateway_allowed_sources": ["10.0.0.5"], **PEM}
 WEBUI = {"open_webui_admin_password": "pa'ss\"w\\o$r{d}# é", "open_webui_secret_key": "k" * 32}
@@ -132,6 +132,11 @@ REFUSED = {
         "ollama_gateway", ["web1 in ollama_gateway"], **{**GATEWAY, "ollama_gateway_allowed_sources": ["web1"]}
     ),
     "no-certificate": case("ollama_gateway", ["must hold PEM"], **{**GATEWAY, "ollama_gateway_certificate": ""}),
+    "wrong-key": case(
+        "ollama_gateway",
+        ["the key is another certificate's", "./inv secrets.init"],
+        **{**GATEWAY, "ollama_gateway_certificate_key": issue(FLEET, "other", []).key},
+    ),
     "same-client": case(
         "ollama_gateway", ["Give each client its own"], **{**GATEWAY, "ollama_gateway_clients": [CLIENT, CLIENT]}
     ),

@@ -77,6 +77,12 @@ GOOD = {
         ["listen 0.0.0.0:11435 ssl;", "10.0.0.5 1;", "web use;", "proxy_buffering off;"],
         **GATEWAY,
     ),
+    "open-on-one-address": case(
+        "ollama_gateway",
+        ["listen 10.0.0.7:11435 ssl;", "    10.0.0.7 1;"],
+        **GATEWAY,
+        ollama_gateway_bind_address="10.0.0.7",
+    ),
     "open-by-client": case(
         "ollama_gateway",
         ["    10.0.0.5 1;\n+    10.0.0.9 1;", "web $ollama_gateway_source_of_1;", "limit_conn ollama_gateway 7;"],

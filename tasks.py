@@ -158,6 +158,15 @@ def down(
     play("teardown", inventory, limit, tags=tags, check=check, diff=diff)
 
 
+@task(help={"inventory": INVENTORY, "limit": LIMIT})
+def doors(c: Context, inventory: str = LAB_INVENTORY, limit: str = "") -> None:
+    """Knock at every host from outside, name what is open and should not be.
+
+    Exit codes as of up: 2 a host shows more than it should.
+    """
+    play("doors", inventory, limit)
+
+
 def play(
     name: str,
     inventory: str,
@@ -391,6 +400,48 @@ def secrets_init(c: Context, inventory: str = LAB_INVENTORY) -> None:
         print(f"kept  {name}")
 
 
+@task(
+    help={
+        "inventory": INVENTORY,
+        "only": "admin-password, secret-key, tokens, token:CLIENT, certificates, authority; with commas (default: all)",
+        "at-once": "refuse old tokens without waiting for the new ones to be handed out, as after a leak",
+        "check": CHECK,
+        "yes": "do not ask after saying what it costs",
+    }
+)
+def secrets_rotate(
+    c: Context,
+    inventory: str = LAB_INVENTORY,
+    only: str = "",
+    at_once: bool = False,
+    check: bool = False,
+    yes: bool = False,
+) -> None:
+    """Change secrets of a fleet that runs, prove the old ones refused; or finish what an earlier run began.
+
+    Exit codes as of up; 1 as well when the answer was no.
+    """
+    from ollama_fleet import fleet_run, rotation
+    from ollama_fleet.playbook import PlaybookOptions
+
+    folder = inventory_path(inventory)
+    wish = rotation.Wish(tuple(name.strip() for name in only.split(",") if name.strip()), at_once)
+
+    def apply(step: str) -> int:
+        return fleet_run.run("secrets_rotate", folder, PlaybookOptions())
+
+    def agree(costs: str) -> bool:
+        print(costs, flush=True)
+        return yes or not sys.stdin.isatty() or input("Go on? [y/N] ").strip().lower() in {"y", "yes"}
+
+    with explained():
+        if check:
+            print("\n".join(rotation.preview(folder, wish)))
+            return
+        code = rotation.rotate(folder, wish, apply, lambda line: print(line, flush=True), agree)
+    raise Exit(code=code)
+
+
 @task(positional=["name"], help={"name": "variable in the vault", "inventory": INVENTORY})
 def secrets_show(c: Context, name: str, inventory: str = LAB_INVENTORY) -> None:
     """Print one secret of an inventory's vault."""
@@ -496,12 +547,12 @@ def family(name: str, default: Any = None, **tasks: Any) -> Collection:
     return collection
 
 
-ns = Collection(up, plan, down, bench, build, lock)
+ns = Collection(up, plan, down, doors, bench, build, lock)
 ns.add_collection(family("bundle", save=bundle_save, load=bundle_load))
 ns.add_collection(family("driver", upgrade=driver_upgrade, rollback=driver_rollback, unlock=driver_unlock))
 ns.add_collection(family("lab", default=lab_up, up=lab_up, down=lab_down, status=lab_status, ssh=lab_ssh))
 ns.add_collection(family("models", plan=models_plan, lock=models_lock, diff=models_diff, prune=models_prune))
-ns.add_collection(family("secrets", init=secrets_init, show=secrets_show))
+ns.add_collection(family("secrets", init=secrets_init, show=secrets_show, rotate=secrets_rotate))
 ns.add_collection(
     family(
         "test",

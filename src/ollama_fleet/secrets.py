@@ -6,11 +6,12 @@ another file.
 """
 
 import contextlib
+import fcntl
 import os
 import secrets
 import subprocess
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from difflib import get_close_matches
@@ -59,25 +60,47 @@ def init(inventory: Path, *, hosts: Mapping[str, str] | None = None, now: dateti
     """
     require_inventory(inventory)
     vault = vault_path(inventory)
-    content = _read(inventory) if vault.exists() else {}
-    if hosts is None:
-        hosts = {host.name: host.address for host in inventories.read(inventory)}
-    result = complete(content, hosts, now)
-    if result.created:
-        if not vault.exists():
-            _make_password(inventory)
-        _write(inventory, content)
+    with sole_writer(inventory):
+        content = read(inventory) if vault.exists() else {}
+        if hosts is None:
+            hosts = addresses(inventory)
+        result = complete(content, hosts, now)
+        if result.created:
+            if not vault.exists():
+                _make_password(inventory)
+            write(inventory, content)
     return result
+
+
+def addresses(inventory: Path) -> dict[str, str]:
+    """Return {inventory name: address} of the hosts that get a certificate: all of them."""
+    return {host.name: host.address for host in inventories.read(inventory)}
+
+
+@contextlib.contextmanager
+def sole_writer(inventory: Path) -> Iterator[None]:
+    """Keep every other run of this project from changing this vault meanwhile. Readers are not kept."""
+    folder = vault_path(inventory).parent
+    folder.mkdir(parents=True, exist_ok=True)
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise FleetError(
+                f"vault {vault_path(inventory)}",
+                "another secrets.init or secrets.rotate is at work on it",
+                "wait for its end, then run this again",
+            ) from None
+        yield
+    finally:
+        os.close(handle)
 
 
 def show(inventory: Path, name: str) -> str:
     """Return one secret: a variable of the vault, or VARIABLE.PART for a part of one."""
     require_inventory(inventory)
-    if not vault_path(inventory).exists():
-        raise FleetError(
-            f"inventory {inventory}", "it has no vault yet", f"make one: ./inv secrets.init --inventory {inventory}"
-        )
-    known = dict(_flat(_read(inventory)))
+    known = dict(_flat(read(inventory)))
     if name not in known:
         meant = get_close_matches(name, known, n=1)
         raise FleetError(
@@ -103,13 +126,13 @@ def complete(content: dict[str, Any], hosts: Mapping[str, str], now: datetime | 
         return made
 
     if note(ADMIN_PASSWORD, not content.get(ADMIN_PASSWORD)):
-        content[ADMIN_PASSWORD] = _readable_password()
+        content[ADMIN_PASSWORD] = readable_password()
     if note(SECRET_KEY, not content.get(SECRET_KEY)):
-        content[SECRET_KEY] = secrets.token_urlsafe(48)
+        content[SECRET_KEY] = session_key()
     tokens = _part(content, GATEWAY_TOKENS)
     for client in GATEWAY_CLIENTS:
         if note(f"{GATEWAY_TOKENS}.{client}", not tokens.get(client)):
-            tokens[client] = secrets.token_urlsafe(32)
+            tokens[client] = token()
 
     authority = Pair(str(content.get(CA_CERTIFICATE, "")), str(content.get(CA_KEY, "")))
     missing = not (authority.certificate and authority.key)
@@ -126,7 +149,7 @@ def complete(content: dict[str, Any], hosts: Mapping[str, str], now: datetime | 
         pair = Pair(str(old.get("certificate", "")), str(old.get("key", "")))
         flaw = flaw_of_host(pair, authority, host, [address], now) if old else None
         if note(f"{CERTIFICATES}.{host}", not old or flaw is not None, flaw):
-            certificates[host] = _issue(authority, host, address, now)
+            certificates[host] = issue_for(authority, host, address, now)
     return result
 
 
@@ -139,7 +162,8 @@ def _part(content: dict[str, Any], name: str) -> dict[str, Any]:
     return part
 
 
-def _issue(authority: Pair, host: str, address: str, now: datetime | None) -> dict[str, str]:
+def issue_for(authority: Pair, host: str, address: str, now: datetime | None = None) -> dict[str, str]:
+    """Return a host's {certificate, key}, PEM; FleetError where its name or address fits into no certificate."""
     try:
         pair = issue(authority, host, [address], now)
     except ValueError as error:
@@ -151,7 +175,18 @@ def _issue(authority: Pair, host: str, address: str, now: datetime | None) -> di
     return {"certificate": pair.certificate, "key": pair.key}
 
 
-def _readable_password() -> str:
+def token() -> str:
+    """Return a client's token: 256 bits, of letters, digits, '-' and '_'."""
+    return secrets.token_urlsafe(32)
+
+
+def session_key() -> str:
+    """Return a key that signs sessions: 384 bits."""
+    return secrets.token_urlsafe(48)
+
+
+def readable_password() -> str:
+    """Return a password that a person can read out and type: 98 bits."""
     groups = ("".join(secrets.choice(_READABLE) for _ in range(4)) for _ in range(5))
     return "-".join(groups)
 
@@ -172,8 +207,13 @@ def _make_password(inventory: Path) -> None:
         file.write(secrets.token_urlsafe(32) + "\n")
 
 
-def _read(inventory: Path) -> dict[str, Any]:
+def read(inventory: Path) -> dict[str, Any]:
+    """Return a vault's content, {variable: value}. It is decrypted in pipes only."""
     path = vault_path(inventory)
+    if not path.exists():
+        raise FleetError(
+            f"inventory {inventory}", "it has no vault yet", f"make one: ./inv secrets.init --inventory {inventory}"
+        )
     if not path.read_bytes().startswith(b"$ANSIBLE_VAULT;"):
         raise FleetError(
             f"vault {path}",
@@ -195,7 +235,7 @@ def _read(inventory: Path) -> dict[str, Any]:
     return content
 
 
-def _write(inventory: Path, content: dict[str, Any]) -> None:
+def write(inventory: Path, content: dict[str, Any]) -> None:
     """Replace the vault in one step: it is the old one or the new one at any time."""
     path = vault_path(inventory)
     plain = _HEADER + yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True)

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from ollama_fleet import rotation
 from ollama_fleet.errors import FleetError
 from ollama_fleet.playbook import environment
-from ollama_fleet.secrets import init, show, vault_path
+from ollama_fleet.secrets import init, show, sole_writer, vault_path
 
 HOSTS = {"gpu1": "192.0.2.1"}
 
@@ -119,3 +120,31 @@ def test_a_part_of_a_variable_can_be_shown_and_a_typo_is_corrected(inventory: Pa
 def test_an_inventory_without_a_vault_says_how_to_get_one(inventory: Path) -> None:
     with pytest.raises(FleetError, match=r"\./inv secrets\.init"):
         show(inventory, "vault_open_webui_admin_password")
+
+
+def test_a_rotation_that_is_cut_is_in_the_vault_encrypted_and_is_completed(inventory: Path) -> None:
+    init(inventory, hosts=HOSTS)
+    old = show(inventory, "vault_open_webui_secret_key")
+
+    def go(codes: list[int]) -> int:
+        return rotation.rotate(
+            inventory, rotation.Wish(("secret-key",)), lambda _step: codes.pop(0), lambda _: None, lambda _: True
+        )
+
+    assert go([2]) == 2
+    new = show(inventory, "vault_open_webui_secret_key")
+    assert new != old
+    assert show(inventory, "vault_rotation.old.vault_open_webui_secret_key") == old
+    written = vault_path(inventory).read_bytes()
+    assert written.startswith(b"$ANSIBLE_VAULT;")
+    assert sorted(path.name for path in vault_path(inventory).parent.iterdir()) == ["vault.yml"]
+    assert go([0]) == 0
+    assert show(inventory, "vault_open_webui_secret_key") == new
+    with pytest.raises(FleetError, match="none of this name"):
+        show(inventory, "vault_rotation.old.vault_open_webui_secret_key")
+
+
+def test_two_runs_do_not_change_a_vault_at_once(inventory: Path) -> None:
+    init(inventory, hosts=HOSTS)
+    with sole_writer(inventory), pytest.raises(FleetError, match=r"another .* is at work on it"):
+        init(inventory, hosts=HOSTS)

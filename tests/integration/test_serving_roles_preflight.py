@@ -9,16 +9,17 @@ from typing import Any
 
 import pytest
 
+from ollama_fleet.authority import issue, make_authority
 from tests.integration.foundation import Playground
 from tests.unit.plugins.gguf_bytes import gguf
 from tests.unit.plugins.host_trees import HostTree
 
 TOKEN = "abcdefghijklmnopqrstuvwxyz-0123456789_AB"
+OLD_TOKEN = "old-token-that-is-still-in-use-0123456789"
 PROXY_PASSWORD = "p$w-of-the-proxy"
-PEM = {
-    "ollama_gateway_certificate": "-----BEGIN CERTIFICATE-----\nx\n-----END CERTIFICATE-----",
-    "ollama_gateway_certificate_key": "-----BEGIN PRIVATE KEY-----\nx\n-----END PRIVATE KEY-----",
-}
+FLEET = make_authority()
+PAIR = issue(FLEET, "open", ["10.0.0.7"])
+PEM = {"ollama_gateway_certificate": PAIR.certificate, "ollama_gateway_certificate_key": PAIR.key}
 CLIENT = {"name": "web", "token": TOKEN}
 GATEWAY = {"ollama_gateway_clients": [CLIENT], "ollama_gateway_allowed_sources": ["10.0.0.5"], **PEM}
 WEBUI = {"open_webui_admin_password": "pa'ss\"w\\o$r{d}# é", "open_webui_secret_key": "k" * 32}
@@ -94,6 +95,22 @@ GOOD = {
         "ollama_gateway",
         ["listen 0.0.0.0:11435 ssl;", "10.0.0.5 1;", "web use;", "proxy_buffering off;"],
         **GATEWAY,
+    ),
+    "open-on-one-address": case(
+        "ollama_gateway",
+        ["listen 10.0.0.7:11435 ssl;", "    10.0.0.7 1;"],
+        **GATEWAY,
+        ollama_gateway_bind_address="10.0.0.7",
+    ),
+    "open-by-client": case(
+        "ollama_gateway",
+        ["    10.0.0.5 1;\n+    10.0.0.9 1;", "web $ollama_gateway_source_of_1;", "limit_conn ollama_gateway 7;"],
+        **{
+            **GATEWAY,
+            "ollama_gateway_clients": [{**CLIENT, "sources": ["10.0.0.9"]}],
+            "ollama_gateway_token_aliases": [{"token": OLD_TOKEN, "same_as": TOKEN}],
+            "ollama_gateway_max_requests": 7,
+        },
     ),
     "manager": case(
         "ollama_gateway",
@@ -173,8 +190,30 @@ REFUSED = {
         "ollama_gateway", ["web1 in ollama_gateway"], **{**GATEWAY, "ollama_gateway_allowed_sources": ["web1"]}
     ),
     "no-certificate": case("ollama_gateway", ["must hold PEM"], **{**GATEWAY, "ollama_gateway_certificate": ""}),
+    "wrong-key": case(
+        "ollama_gateway",
+        ["the key is another certificate's", "./inv secrets.init"],
+        **{**GATEWAY, "ollama_gateway_certificate_key": issue(FLEET, "other", []).key},
+    ),
     "same-client": case(
         "ollama_gateway", ["Give each client its own"], **{**GATEWAY, "ollama_gateway_clients": [CLIENT, CLIENT]}
+    ),
+    "reserved-client": case(
+        "ollama_gateway", ["none of default"], **{**GATEWAY, "ollama_gateway_clients": [{**CLIENT, "name": "Default"}]}
+    ),
+    "same-token": case(
+        "ollama_gateway",
+        ["two clients", "the same token"],
+        **{**GATEWAY, "ollama_gateway_clients": [CLIENT, {**CLIENT, "name": "other"}]},
+    ),
+    "weak-alias": case(
+        "ollama_gateway",
+        ["token of ollama_gateway_token_aliases"],
+        **GATEWAY,
+        ollama_gateway_token_aliases=[{"token": "short", "same_as": TOKEN}],
+    ),
+    "upstream-with-path": case(
+        "ollama_gateway", ["without a path"], **GATEWAY, ollama_gateway_upstream="http://127.0.0.1:11434/"
     ),
     "weak-password": case(
         "open_webui", ["12 characters", "secrets.init"], **{**WEBUI, "open_webui_admin_password": "x"}
@@ -189,7 +228,7 @@ REFUSED = {
     ),
     "no-address": case("open_webui", ["gpu1 in open_webui_backends"], **WEBUI, open_webui_backends=[{"url": "gpu1"}]),
 }
-SECRETS = [TOKEN, PROXY_PASSWORD, "pa'ss", "k" * 32, "BEGIN PRIVATE KEY"]
+SECRETS = [TOKEN, OLD_TOKEN, PROXY_PASSWORD, "pa'ss", "k" * 32, "BEGIN PRIVATE KEY"]
 
 
 def fresh_server(folder: Path) -> dict[str, Any]:

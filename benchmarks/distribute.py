@@ -143,13 +143,13 @@ class Bench:
 
     def _play(self, tasks: str) -> None:
         variables = {
-            "distribute_cache": self.cache,
             "distribute_model": self.model,
             "distribute_source": self.far,
             "distribute_tasks": tasks,
         }
         playbook = str(HERE / "distribute.yml")
-        self._run(["ansible-playbook", "--inventory", str(self.folder), playbook, "-e", json.dumps(variables)])
+        command = ["ansible-playbook", "--inventory", str(self.folder), "--limit", self.cache, playbook]
+        self._run([*command, "-e", json.dumps(variables)])
 
     def _run(self, command: Sequence[str]) -> None:
         done = subprocess.run(

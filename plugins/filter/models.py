@@ -9,13 +9,14 @@ from ansible_collections.ollama_fleet.stack.plugins.module_utils.ollama_api impo
 from ansible_collections.ollama_fleet.stack.plugins.plugin_utils.models import model_list
 
 
-def wanted_models(fleet, *others):
+def wanted_models(fleet, *others, source_host=""):
     """Return the lists as one, later ones winning by name, in the order in which it can be done.
 
+    source_host: HOST[:PORT] of the model cache for what is pulled and names no source of its own
     AnsibleFilterError with everything that is wrong with it.
     """
     try:
-        return model_list.wanted(fleet, *others)
+        return model_list.wanted(fleet, *others, source_host=source_host)
     except FleetError as error:
         raise AnsibleFilterError(str(error)) from error
 

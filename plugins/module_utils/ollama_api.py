@@ -68,6 +68,10 @@ class ModelName(NamedTuple):
         """For comparison: the server ignores case."""
         return tuple(part.lower() for part in self)
 
+    def at(self, host: str) -> ModelName:
+        """The name of this model at a model cache (HOST[:PORT]); FleetError as of parse."""
+        return ModelName.parse(f"{host}/{self.namespace}/{self.model}:{self.tag}")
+
     def is_called(self, text: str) -> bool:
         """Whether this text, which need not be a valid name, means this model."""
         try:

@@ -143,7 +143,7 @@ def source_of(name: ModelName, params: dict[str, Any]) -> ModelName:
     if params["source"]:
         return ModelName.parse(params["source"])
     if params["source_host"]:
-        return ModelName.parse("/".join([params["source_host"], name.namespace, f"{name.model}:{name.tag}"]))
+        return name.at(params["source_host"])
     return name
 
 

@@ -127,11 +127,21 @@ def in_order(entries):
     return result
 
 
-def wanted(*lists):
-    """Return the merged list in order, each entry with its way; FleetError with all that is wrong with it."""
+def wanted(*lists, source_host=""):
+    """Return the merged list in order, each entry with its way; FleetError with all that is wrong with it.
+
+    source_host: HOST[:PORT] of the model cache for what is pulled and names no source of its own
+    """
     entries = merged(*lists)
     found = problems(entries)
     if found:
         why = "; ".join(f"{name} {why}" for name, why, _remedy in found)
         raise FleetError("the models of this host", why, "; ".join(dict.fromkeys(remedy for *_, remedy in found)))
-    return [{**entry, "way": way_of(entry)} for entry in in_order(entries)]
+    return [{**entry, "way": way_of(entry), **source_of(entry, source_host)} for entry in in_order(entries)]
+
+
+def source_of(entry, source_host):
+    """Return {source: name} for a model that is pulled from the model cache, else nothing."""
+    if not source_host or way_of(entry) != "pull" or entry.get("source"):
+        return {}
+    return {"source": ModelName.parse(entry["name"]).at(source_host).short}

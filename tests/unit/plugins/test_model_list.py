@@ -41,6 +41,24 @@ def test_what_goes_is_first_and_a_base_is_before_what_is_made_of_it() -> None:
     assert wanted(entries) == [{**entry, "way": way_of(entry)} for entry in in_order(entries)]
 
 
+def test_what_is_pulled_and_names_no_source_comes_from_the_model_cache() -> None:
+    entries = [
+        {"name": "b:1"},
+        {"name": "c:1", "source": "mirror.example/library/c:1"},
+        {"name": "hf.co/some/d:Q4"},
+        {"name": "e:1", "alias": "b:1"},
+        {"name": "f:1", "state": "absent"},
+    ]
+    sources = {entry["name"]: entry.get("source") for entry in wanted(entries, source_host="cache1:11436")}
+    assert sources == {
+        "f:1": None,
+        "b:1": "cache1:11436/library/b:1",
+        "c:1": "mirror.example/library/c:1",
+        "hf.co/some/d:Q4": "cache1:11436/some/d:Q4",
+        "e:1": None,
+    }
+
+
 @pytest.mark.parametrize(
     ("entry", "why"),
     [

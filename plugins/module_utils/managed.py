@@ -10,6 +10,7 @@ What was recorded is a dictionary of the same shape everywhere (``manages`` in /
     members:    {group: [user]}
     containers: {name: {image_id, config_hash}}
     models:     {name: {digest, base_url}}
+    stores:     {folder of a model store: {blob: size in bytes}}
     facts:      {name: value}
 
 ``host`` is anything with the look-ups of ``observe.Host``.
@@ -17,14 +18,14 @@ What was recorded is a dictionary of the same shape everywhere (``manages`` in /
 
 from __future__ import annotations
 
-KINDS = ("files", "packages", "holds", "services", "members", "containers", "models", "facts")
+KINDS = ("files", "packages", "holds", "services", "members", "containers", "models", "stores", "facts")
 
 
 def snapshot(wanted, host):
     """Return what is true now of the things named in ``wanted``, and a sentence for each that is not there.
 
     wanted: {files: [path], packages: [name], holds: [name], services: [unit], members: {group: [user]},
-             containers: [name], models: [{name, base_url, digest?}], facts: [name]}
+             containers: [name], models: [{name, base_url, digest?}], stores: [folder], facts: [name]}
     Returns (manages, missing).
     """
     manages = {kind: {} for kind in KINDS}
@@ -61,6 +62,8 @@ def snapshot(wanted, host):
         keep("models", model["name"], recorded, sentence)
         if digest and model.get("digest") and digest != model["digest"]:
             missing.append(f"model {model['name']} has digest {short(digest)}, not {short(model['digest'])}")
+    for folder in wanted.get("stores") or []:
+        keep("stores", folder, host.blobs(folder), f"{folder} is no model store")
     for name in wanted.get("facts") or []:
         manages["facts"][name] = host.fact(name)
     return manages, missing
@@ -150,6 +153,18 @@ def model_differences(name, was, host):
         yield f"model {name} has digest {short(served[name])}, was {short(was['digest'])}"
 
 
+def store_differences(folder, was, host):
+    now = host.blobs(folder)
+    if now is None:
+        yield f"{folder} is no model store"
+        return
+    for blob, size in sorted(was.items()):
+        if blob not in now:
+            yield f"{folder} has no {short(blob.replace('-', ':'))}, a layer of a model"
+        elif now[blob] != size:
+            yield f"{folder} has {now[blob]} bytes of {short(blob.replace('-', ':'))}, was {size}"
+
+
 def fact_differences(name, was, host):
     now = host.fact(name)
     if now != was:
@@ -179,5 +194,6 @@ DIFFERENCES = {
     "members": member_differences,
     "containers": container_differences,
     "models": model_differences,
+    "stores": store_differences,
     "facts": fact_differences,
 }

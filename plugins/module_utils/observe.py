@@ -49,6 +49,8 @@ DRIVER_PACKAGE = re.compile(
 FABRIC_PACKAGE = re.compile(r"^nvidia-fabric-?manager(-\d+)?$")
 FABRIC_SERVICE = "nvidia-fabricmanager"
 DOCKER_PACKAGE = re.compile(r"^(docker[.-].*|containerd(\.io)?|runc|podman-docker|apparmor)$")
+# What Ollama calls a whole layer in its store; one that is still coming has an ending.
+BLOB = re.compile(r"sha256-[0-9a-f]{64}")
 LISTENING = "0A"
 
 
@@ -160,6 +162,14 @@ class Host:
             self._models[base_url] = None if answer is None else listed or []
         models = self._models[base_url]
         return None if models is None else {model["name"]: model.get("digest", "") for model in models}
+
+    def blobs(self, folder):
+        """{name: bytes} of what a model store holds whole, or None where there is no store."""
+        try:
+            with os.scandir(f"{folder}/blobs") as entries:
+                return {entry.name: entry.stat().st_size for entry in entries if BLOB.fullmatch(entry.name)}
+        except (FileNotFoundError, NotADirectoryError):
+            return None
 
     def fact(self, name):
         """A part of the observation that stays the same until the machine itself changes."""

@@ -77,6 +77,11 @@ options:
             description: Where the Ollama answers, as seen from the host.
             type: str
             default: http://127.0.0.1:11434
+      stores:
+        description: Folders of model stores, checked by the sizes of their blobs. What others add is no matter.
+        type: list
+        elements: path
+        default: []
       facts:
         description: Parts of the machine that the role's decisions rest on.
         type: list
@@ -160,6 +165,7 @@ MANAGES = {
     "services": {"type": "list", "elements": "str", "default": []},
     "containers": {"type": "list", "elements": "str", "default": []},
     "models": {"type": "list", "elements": "dict", "options": MODEL, "default": []},
+    "stores": {"type": "list", "elements": "path", "default": []},
     "facts": {"type": "list", "elements": "str", "choices": ["gpus", "nvswitches", "driver", "kernel"], "default": []},
 }
 ARGUMENTS = {

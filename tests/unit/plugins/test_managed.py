@@ -1,3 +1,4 @@
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,11 @@ class Served:
         self.file = tmp_path / "daemon.json"
         self.file.write_text("{}")
         self.file.chmod(0o644)
+        self.store = tmp_path / "store"
+        self.layer = self.store / "blobs" / f"sha256-{'c' * 64}"
+        self.layer.parent.mkdir(parents=True)
+        self.layer.write_text("layer")
+        (self.layer.parent / f"sha256-{'d' * 64}-partial").write_text("still coming")
         tree.pci("0000:01:00.0", "0x10de", "0x2330", "0x030200")
         self.container: dict[str, Any] = dict(CONTAINER)
         tree.system("debian", "13", "6.12.0-1-amd64").write("etc/group", "docker:x:101:ann,bob\n")
@@ -53,6 +59,7 @@ class Served:
             "members": {"docker": ["ann"]},
             "containers": ["ollama"],
             "models": [{"name": "smol:1", "base_url": OLLAMA}],
+            "stores": [str(self.store)],
             "facts": ["gpus"],
         }
 
@@ -66,6 +73,7 @@ def test_snapshot_of_an_untouched_host_has_no_drift(served: Served) -> None:
     manages, missing = managed.snapshot(served.wanted, served.tree.observe())
     assert missing == []
     assert manages["models"] == {"smol:1": {"digest": "d1", "base_url": OLLAMA}}
+    assert manages["stores"] == {str(served.store): {served.layer.name: 5}}
     assert managed.drift(manages, served.tree.observe()) == []
 
 
@@ -105,6 +113,9 @@ DAMAGE: list[tuple[str, Callable[[Served], object]]] = [
         lambda s: s.tree.web.update({OLLAMA + "/api/tags": {"models": [{"name": "smol:1", "digest": "d2"}]}}),
     ),
     (f"Ollama at {OLLAMA} does not answer", lambda s: s.tree.web.clear()),
+    ("{store} has no cccccccccccc, a layer of a model", lambda s: s.layer.unlink()),
+    ("{store} has 2 bytes of cccccccccccc, was 5", lambda s: s.layer.write_text("la")),
+    ("{store} is no model store", lambda s: shutil.rmtree(s.store)),
     (
         "gpus changed: hopper 2330 at 0000:01:00.0, ada 2684 at 0000:02:00.0, was hopper 2330 at 0000:01:00.0",
         lambda s: s.tree.pci("0000:02:00.0", "0x10de", "0x2684", "0x030000"),
@@ -116,7 +127,7 @@ DAMAGE: list[tuple[str, Callable[[Served], object]]] = [
 def test_each_damage_is_named(served: Served, sentence: str, damage: Callable[[Served], object]) -> None:
     manages, _ = managed.snapshot(served.wanted, served.tree.observe())
     damage(served)
-    assert managed.drift(manages, served.tree.observe()) == [sentence.format(file=served.file)]
+    assert managed.drift(manages, served.tree.observe()) == [sentence.format(file=served.file, store=served.store)]
 
 
 def test_snapshot_names_what_is_not_there(tree: HostTree) -> None:
@@ -128,6 +139,7 @@ def test_snapshot_names_what_is_not_there(tree: HostTree) -> None:
         "members": {"docker": ["ann", "bob"]},
         "containers": ["none"],
         "models": [{"name": "none:1", "base_url": OLLAMA}],
+        "stores": ["/no/such/store"],
     }
     _, missing = managed.snapshot(wanted, tree.observe())
     assert missing == [
@@ -138,6 +150,7 @@ def test_snapshot_names_what_is_not_there(tree: HostTree) -> None:
         "service none does not exist",
         "container none does not exist",
         f"Ollama at {OLLAMA} does not answer",
+        "/no/such/store is no model store",
     ]
 
 

@@ -24,12 +24,14 @@ from lab.state import State
 from lab.system import privileged
 from ollama_fleet import secrets
 from ollama_fleet.playbook import environment
+from tests.system.asking import ask
 from tests.system.conftest import ROOT, Session
 from tests.system.inventory import address
 
 MODEL = "smollm2:135m"
 SIZE = 98_400_000
 PLAYBOOKS = Path(__file__).parent / "playbooks"
+API = "http://127.0.0.1:11434"
 PULL = ["up", "--tags", "ollama_models"]
 
 
@@ -43,19 +45,13 @@ def seconds_until(found: Callable[[], Any], limit: float = 120) -> Any:
 
 def forget(lab: Session, host: str) -> None:
     """Take the model away, with the parts of pulls that were cut."""
-    program = (
-        "import json,urllib.request as u;"
-        f"r=u.Request('http://127.0.0.1:11434/api/delete',json.dumps({{'model':'{MODEL}'}}).encode(),method='DELETE');"
-        "u.urlopen(r)"
-    )
-    lab.ssh(host, f'python3 -c "{program}"', check=False)
+    ask(lab, host, f"{API}/api/delete", body={"model": MODEL}, method="DELETE")
     lab.ssh(host, "sudo find /var/lib/ollama/models/blobs -name '*-partial*' -delete")
     assert MODEL not in models(lab, host)
 
 
 def models(lab: Session, host: str) -> list[str]:
-    program = "import json,urllib.request as u;print(u.urlopen('http://127.0.0.1:11434/api/tags').read().decode())"
-    return [model["name"] for model in json.loads(lab.ssh(host, f'python3 -c "{program}"'))["models"]]
+    return [model["name"] for model in json.loads(ask(lab, host, f"{API}/api/tags").text)["models"]]
 
 
 @pytest.fixture
@@ -232,29 +228,20 @@ def test_server_pulls_from_the_cache_and_gets_the_short_name(lab: Session, cache
     assert '" 206 ' in log
 
 
-def asked(lab: Session, host: str, url: str, method: str = "GET") -> str:
-    """What the cache answers to a host: status, or why there is none."""
-    program = (
-        "import ssl,sys,urllib.request as u,urllib.error as e;"
-        "c=ssl.create_default_context(cafile='/tmp/fleet-ca.pem');"
-        f"r=u.Request('{url}',method='{method}');"
-        "\ntry: print(u.urlopen(r,context=c,timeout=10).status)"
-        "\nexcept e.HTTPError as x: print(x.code)"
-        "\nexcept Exception as x: print(x)"
-    )
+def asked(lab: Session, host: str, url: str, method: str = "GET") -> int:
+    """The status of what the cache answers to a host that trusts the fleet's authority."""
     authority = secrets.show(lab.inventory, "vault_fleet_ca_certificate")
-    lab.ssh(host, f"cat > /tmp/fleet-ca.pem <<'E'\n{authority}\nE")
-    return lab.ssh(host, f"python3 - <<'E'\n{program}\nE").strip()
+    return ask(lab, host, url, method=method, authority=authority).status
 
 
 def test_cache_answers_listed_hosts_and_nobody_else_and_reads_only(lab: Session, cache: str) -> None:
     manifest = f"https://{cache}/v2/library/{MODEL.replace(':', '/manifests/')}"
     blob = f"https://{cache}/v2/library/x/blobs/{layers(lab)[0]}"
-    assert [asked(lab, "gpu1", url, "HEAD") for url in (manifest, blob)] == ["200", "200"]
-    assert [asked(lab, "gpu2", url, "HEAD") for url in (manifest, blob)] == ["403", "403"]
-    assert [asked(lab, "gpu1", blob, method) for method in ("PUT", "POST", "DELETE")] == ["405"] * 3
-    assert asked(lab, "gpu1", f"https://{cache}/manifests/registry.ollama.ai/library/smollm2/135m") == "404"
-    assert asked(lab, "gpu1", manifest.replace("https", "http")) == "400"
+    assert [asked(lab, "gpu1", url, "HEAD") for url in (manifest, blob)] == [200, 200]
+    assert [asked(lab, "gpu2", url, "HEAD") for url in (manifest, blob)] == [403, 403]
+    assert [asked(lab, "gpu1", blob, method) for method in ("PUT", "POST", "DELETE")] == [405] * 3
+    assert asked(lab, "gpu1", f"https://{cache}/manifests/registry.ollama.ai/library/smollm2/135m") == 404
+    assert asked(lab, "gpu1", manifest.replace("https", "http")) == 400
     with pytest.raises(urllib.error.URLError) as refused:
         urllib.request.urlopen(manifest, timeout=10, context=ssl.create_default_context())
     assert "certificate" in str(refused.value)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from ollama_fleet.playbook import environment
+from tests.system.asking import ask
 from tests.system.conftest import ROOT, Session
 
 MODELS = {"smollm2:135m", "gemma3:270m"}
@@ -18,20 +19,20 @@ API = "http://127.0.0.1:11434"
 
 def models_on(lab: Session, host: str) -> set[str]:
     """The names that a host's server lists."""
-    told = json.loads(lab.ssh(host, f"curl -fsS {API}/api/tags"))
+    told = json.loads(ask(lab, host, f"{API}/api/tags").text)
     return {model["name"] for model in told["models"]}
 
 
 def digest_on(lab: Session, host: str, name: str) -> str:
     """The digest of a model's manifest on a host."""
-    told = json.loads(lab.ssh(host, f"curl -fsS {API}/api/tags"))
+    told = json.loads(ask(lab, host, f"{API}/api/tags").text)
     return str(next(model["digest"] for model in told["models"] if model["name"] == name))
 
 
 def copy(lab: Session, host: str, name: str, other: str) -> None:
     """Another name for a model, given by hands that are not ours."""
-    body = json.dumps({"source": name, "destination": other})
-    lab.ssh(host, f"curl -fsS {API}/api/copy -d '{body}'")
+    copied = ask(lab, host, f"{API}/api/copy", body={"source": name, "destination": other})
+    assert copied.status == 200, copied.text
 
 
 def apply(lab: Session, host: str, **variables: Any) -> subprocess.CompletedProcess[str]:

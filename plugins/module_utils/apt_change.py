@@ -141,7 +141,8 @@ class AptChange:
             )
         self.was_automatic = self.apt.automatic()
         self.journal.open(steps, before, self.was_automatic)
-        code, out, err = self.apt.apt_get("--no-download", *ALLOWED, *arguments)
+        # With --no-download apt cannot install from a source on the host's own disk (file:).
+        code, out, err = self.apt.apt_get(*ALLOWED, *arguments)
         problem = text.first_error(out, err) if code else self.apt.problem()
         if not problem:
             self.journal.close()

@@ -481,12 +481,13 @@ LINT = [
 UNIT = [("unit tests", "pytest tests/unit")]
 TOOLS = [("tools", "python -m tests.tools")]
 INTEGRATION = [("integration tests", "pytest tests/integration --durations=10")]
-SYSTEM = [("system tests", "pytest tests/system --durations=10")]
+SYSTEM = [("system tests", "pytest tests/system --durations=10 -m 'not long'")]
+LONG = [("long system tests", "pytest tests/system --durations=10 -m long")]
 
 
 @task
 def test_all(c: Context) -> None:
-    """Run all tests, those on lab hosts included."""
+    """Run all tests but the long ones, those on lab hosts included."""
     run_steps(LINT + UNIT + TOOLS + INTEGRATION + SYSTEM)
 
 
@@ -510,8 +511,14 @@ def test_integration(c: Context) -> None:
 
 @task
 def test_system(c: Context) -> None:
-    """Run the tests on lab hosts (makes a lab if none is up)."""
+    """Run the tests on lab hosts (makes a lab if none is up), but for the long ones."""
     run_steps(TOOLS + SYSTEM)
+
+
+@task
+def test_long(c: Context) -> None:
+    """Run the tests on lab hosts that take long: real kernel modules are built, many cuts are tried."""
+    run_steps(TOOLS + LONG)
 
 
 @task
@@ -562,5 +569,6 @@ ns.add_collection(
         unit=test_unit,
         integration=test_integration,
         system=test_system,
+        long=test_long,
     )
 )

@@ -134,7 +134,8 @@ def source_address() -> str:
 # ---------------------------------------------------------------- cuts
 
 
-@pytest.mark.parametrize("share", [0.3, 0.6, 0.95])
+# Integration tests cut a pull at each of these as well.
+@pytest.mark.parametrize("share", [*(pytest.param(share, marks=pytest.mark.long) for share in (0.3, 0.6)), 0.95])
 def test_cut_pull_is_named_and_the_next_run_goes_on(lab: Session, uplink: Link, share: float) -> None:
     forget(lab, "gpu1")
     before = uplink.sent()

@@ -15,6 +15,8 @@ from tests.driver_support.machine import GpuMachine
 from tests.package_support.module_host import STATE, differences, parsed
 from tests.system.conftest import ROOT, Session
 
+pytestmark = pytest.mark.long
+
 VERSION = "550.163.01"
 PLATFORM = "debian-13-x86_64-debian-proprietary"
 # System users and groups: Debian's packages leave theirs behind when they are purged.

@@ -118,6 +118,17 @@ def test_link_to_the_registry_is_gone_for_good(
     goes_on(engine.port, engine.store, origin)
 
 
+def test_link_to_the_registry_stands_still(engine: EngineHere, origin: Origin) -> None:
+    origin.become(stall_after=SIZE // 2)
+    began = time.monotonic()
+    problem = failure(engine.port, source_at(origin), stall_timeout=1)
+    assert "nothing moved for 1 s at 49." in problem.why
+    assert "check the link between this host and 127.0.0.1" in problem.remedy
+    # The server stops with its client, and its next pull does not wait for the one that stands still.
+    goes_on(engine.port, engine.store, origin)
+    assert time.monotonic() - began < 15
+
+
 @pytest.mark.parametrize("share", SHARES)
 def test_server_goes_away_in_the_middle(tmp_path: Path, origin: Origin, share: float) -> None:
     engine = EngineProcess(tmp_path / "models")

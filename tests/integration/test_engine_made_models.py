@@ -1,16 +1,20 @@
 """ollama_made_model against the stand-in engine: the models that it has made answer as they were asked for."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from ansible_collections.ollama_fleet.stack.plugins.module_utils.errors import FleetError
 from ansible_collections.ollama_fleet.stack.plugins.module_utils.ollama_api import ModelName, OllamaServer
 from ansible_collections.ollama_fleet.stack.plugins.modules import ollama_model
 from ansible_collections.ollama_fleet.stack.plugins.modules.ollama_made_model import Work
 
-from tests.engine_support.engine import EngineProcess, models
+from tests.engine_support.engine import ROOT, EngineProcess, models
 from tests.engine_support.origin import Origin
 
 BASE = "smollm2:135m"
@@ -118,6 +122,30 @@ def test_an_alias_outlives_its_model(engine: EngineProcess, name: str) -> None:
     assert server.layer_digest(name) == WEIGHTS
     assert server.model(ModelName.parse("first:1")) is None
     assert prompt_tokens(engine, name) > 0
+
+
+def test_under_ansible_with_a_diff(engine: EngineProcess, name: str, tmp_path: Path) -> None:
+    asked = {"name": name, "base_url": f"http://127.0.0.1:{engine.port}", **WAYS["parameters"]}
+    tasks = [{"ollama_fleet.stack.ollama_made_model": asked, "register": f"run{number}"} for number in (1, 2)]
+    tasks.append(
+        {"ansible.builtin.assert": {"that": ["run1 is changed", "run2 is not changed", "run1.digest == run2.digest"]}}
+    )
+    playbook = tmp_path / "play.yml"
+    playbook.write_text(yaml.safe_dump([{"hosts": "localhost", "gather_facts": False, "tasks": tasks}]))
+    ansible = Path(sys.executable).with_name("ansible-playbook")
+    options = ["--diff", "-i", "localhost,", "-c", "local", "-e", f"ansible_python_interpreter={sys.executable}"]
+    environment = {
+        **os.environ,
+        "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
+        "ANSIBLE_BECOME": "0",
+        "ANSIBLE_NOCOLOR": "1",
+    }
+    done = subprocess.run(
+        [str(ansible), *options, str(playbook)], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "-state: absent" in done.stdout
+    assert f"+weights: {WEIGHTS}" in done.stdout
 
 
 @pytest.fixture

@@ -1,14 +1,14 @@
 """Modules and clients against what real servers of both versions sent: what differs between them is handled the same.
 
-What is not recorded cannot be played: the end of a pull by its source's digests (layers), a made model shown after it
-was made (ollama_made_model with from or checksum ends with that), its making from a file without a stream, and a load
-by /api/generate without a stream. These are tested against doubles and the stand-in engine.
+What is not recorded cannot be played: a made model shown after it was made (ollama_made_model with from or checksum ends
+with that), its making from a file without a stream, the weights of a model in a registry, and a load by /api/generate
+without a stream. These are tested against doubles and the stand-in engine.
 """
 
 import json
 import re
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -51,8 +51,7 @@ def play(version: str) -> Iterator[Play]:
         doubles: list[ReplayDouble] = []
 
         def start(*tape: str) -> ReplayDouble:
-            double: AbstractContextManager[ReplayDouble] = ReplayDouble(version, *tape)
-            doubles.append(stack.enter_context(double))
+            doubles.append(stack.enter_context(ReplayDouble(version, *tape)))
             return doubles[-1]
 
         yield start
@@ -76,6 +75,23 @@ def have(double: ReplayDouble, check_mode: bool = False, **params: Any) -> dict[
 def make(double: ReplayDouble, check_mode: bool = False, **params: Any) -> dict[str, Any]:
     nothing = dict.fromkeys(["alias", "from", "checksum", "path", "system", "template", "parameters"])
     return Work({**nothing, "base_url": double.url, **params}, check_mode).do()
+
+
+def test_the_double_plays_what_is_recorded_in_its_order_and_nothing_else(version: str) -> None:
+    with ReplayDouble(version, "116-tags-strange-host", "117-copy", "120-tags-after-copy") as double:
+        server = OllamaServer(double.url)
+        for _ in range(2):
+            assert server.model(ModelName.parse("copied:1")) is None
+        assert not double.is_through
+        with pytest.raises(FleetError, match="this was not recorded"):
+            server.copy(ModelName.parse(NAME), ModelName.parse("another:1"))
+        server.copy(ModelName.parse(NAME), ModelName.parse("copied:1"))
+        assert server.model(ModelName.parse("copied:1"))
+        with pytest.raises(FleetError, match="this was not recorded"):
+            server.copy(ModelName.parse(NAME), ModelName.parse("copied:1"))
+        assert double.played == ["116-tags-strange-host"] * 2 + ["117-copy", "120-tags-after-copy"]
+        assert len(double.unrecorded) == 2
+        assert not double.is_through
 
 
 PULLED = (
@@ -103,6 +119,19 @@ def test_a_model_is_pulled_and_gets_its_short_name(play: Play, version: str) -> 
 
 def test_a_model_that_is_there_is_left_alone(play: Play) -> None:
     assert not have(play("registry/021-reg-tags-after-copy", "025-show"), source=LONG)["changed"]
+
+
+def test_a_model_is_held_to_the_weights_that_its_server_shows(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Nothing listens where the recorded registry was, and nothing shall be asked there.
+    monkeypatch.setattr(ollama_model, "fetch_manifest", lambda *_, **__: None)
+    pulled = (
+        "registry/025-reg-tags-during-partial",
+        "registry/011-reg-pull-stream-1st",
+        "registry/015-reg-show-after-pull",
+    )
+    assert have(play(*pulled, *PULLED), source=LONG, layers=[WEIGHTS])["changed"]
+    with pytest.raises(FleetError, match=f"its layers differ in {WEIGHTS}"):
+        have(play(*pulled, "registry/019-reg-delete-long"), source=LONG, layers=[NOWHERE])
 
 
 def test_a_pull_that_was_cut_goes_on_in_the_next_run(play: Play) -> None:

@@ -1,8 +1,8 @@
 """Modules and clients against what real servers of both versions sent: what differs between them is handled the same.
 
-What is not recorded cannot be played: a made model shown after it was made (ollama_made_model with from or checksum ends
-with that), its making from a file without a stream, the weights of a model in a registry, and a load by /api/generate
-without a stream. These are tested against doubles and the stand-in engine.
+What is not recorded cannot be played: a made model shown after it was made (ollama_made_model with from or checksum
+ends with that), its making from a file without a stream, the weights of a model in a registry, and a load by
+/api/generate without a stream. These are tested against doubles and the stand-in engine.
 """
 
 import json

@@ -8,6 +8,7 @@ from typing import Any
 
 from . import template
 from .gguf import BadGgufError, Header, read_header
+from .gguf_copy import copied
 from .names import BadNameError, Name
 from .registry import pull
 from .store import MEDIA, Blob, Model, Store, blob_path, is_digest
@@ -155,9 +156,15 @@ def _weights(store: Store, files: dict[str, str]) -> Generator[dict[str, Any], N
         raise disk_error("open", error) from None
     except (BadGgufError, KeyError) as error:
         raise ApiError(500, f"the llama.cpp stand-in cannot read the file: {error}") from None
-    # Here Ollama 0.32 has llama.cpp copy the file; one that llama.cpp wrote is the same afterwards.
     yield {"status": "verifying conversion"}
-    return _Layer(f"{MEDIA}model", digest, path.stat().st_size), config
+    try:
+        copy = store.put(copied(path))
+    except OSError as error:
+        raise disk_error("write", error) from None
+    except BadGgufError as error:
+        what = "failed to validate GGUF with llama-quantize without compatibility patches"
+        raise ApiError(500, f"{what}: {error}") from None
+    return _Layer.of(copy, "model"), config
 
 
 def _kind(store: Store, path: str, digest: str) -> str:

@@ -14,7 +14,16 @@ from lab.engine.store import MEDIA, Model, Store
 from lab.engine.wire import ApiError
 from tests.unit.plugins.gguf_bytes import gguf
 
-WEIGHTS = gguf({"general.architecture": "llama", "general.file_type": 15}, [("token_embd.weight", [1000, 268], 0)])
+KEYS = {"general.architecture": "llama", "general.quantization_version": 2, "general.file_type": 15}
+TENSORS = [("token_embd.weight", [1000, 268], 0)]
+
+
+def file_of(keys: dict[str, Any]) -> bytes:
+    head = gguf(keys, TENSORS)
+    return head + bytes(-len(head) % 32) + b"data" * 8
+
+
+WEIGHTS = file_of(KEYS)
 CONFIG = (
     b'{"model_format":"gguf","model_family":"llama","model_families":["llama"],"model_type":"268.0K",'
     b'"file_type":"Q4_K_M","architecture":"amd64","os":"linux"}\n'
@@ -74,6 +83,13 @@ def test_a_model_of_a_file(store: Store) -> None:
     assert layers(model) == [("model", WEIGHTS, ""), ("system", b"Be brief.", "")]
     assert (model.blobs / model.manifest["config"]["digest"].replace(":", "-")).read_bytes() == CONFIG
     assert model.parent == ""
+
+
+def test_a_file_that_llama_cpp_would_write_otherwise_becomes_another(store: Store) -> None:
+    other = file_of(dict(reversed(KEYS.items())))
+    store.put([other])
+    assert make(store, files={"m.gguf": digest_of(other)})[2] == f"using existing layer {digest_of(WEIGHTS)}"
+    assert layers(made(store)) == [("model", WEIGHTS, "")]
 
 
 def test_a_model_of_a_model(store: Store) -> None:
@@ -145,6 +161,7 @@ def test_a_config_keeps_what_ollama_keeps(store: Store) -> None:
         ),
         ({"files": {"m.gguf": digest_of(CONFIG)}}, 400, "supplied file was not in GGUF format"),
         ({"files": {"m.gguf": digest_of(WEIGHTS[:60])}}, 500, "cannot read the file"),
+        ({"files": {"m.gguf": digest_of(WEIGHTS[:-32])}}, 500, "failed to validate GGUF .* corrupted or incomplete"),
         ({"files": {"m.safetensors": digest_of(b"x")}}, 501, "one GGUF file"),
         (
             {"from": "base:1", "template": "{{ range .Messages }}"},
@@ -157,7 +174,8 @@ def test_a_config_keeps_what_ollama_keeps(store: Store) -> None:
     ],
 )
 def test_what_cannot_be_made(store: Store, asked: dict[str, Any], status: int, message: str) -> None:
-    store.put([WEIGHTS[:60]])
+    for part in (WEIGHTS[:60], WEIGHTS[:-32]):
+        store.put([part])
     with pytest.raises(ApiError, match=message) as caught:
         make(store, **asked)
     assert caught.value.status == status

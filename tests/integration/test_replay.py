@@ -273,10 +273,9 @@ def test_a_base_that_no_registry_gives_is_named(play: Play) -> None:
 
 
 def test_a_file_that_the_server_lacks_is_named(play: Play) -> None:
-    server = OllamaServer(play("037-create-missing-blob").url)
-    nothing = dict.fromkeys(["from", "system", "template", "parameters"])
+    double = play("037-create-missing-blob")
     with pytest.raises(FleetError, match=r"no such file or directory \(HTTP 500\)"):
-        create(server, ModelName.parse("made:3"), {**nothing, "checksum": "sha256:" + "1" * 64})
+        OllamaServer(double.url).call("POST", "/api/create", json.loads(double.tape[0].request))
 
 
 def test_files_that_are_there_and_are_not(play: Play) -> None:

@@ -168,7 +168,7 @@ def _weights(store: Store, files: dict[str, str]) -> Generator[dict[str, Any], N
 
 
 def _kind(store: Store, path: str, digest: str) -> str:
-    """ "gguf" or "safetensors" by the file's name, or by what it begins with; empty for anything else."""
+    """What a file is by its name, or by what it begins with: "gguf", "safetensors", or nothing that is known."""
     suffix = PurePosixPath(path).suffix.removeprefix(".")
     if suffix in {"gguf", "safetensors"}:
         return suffix

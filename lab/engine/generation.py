@@ -13,7 +13,7 @@ from .names import BadNameError, Name
 from .options import read_options
 from .runner import Llama, Scheduler
 from .store import Model, Store
-from .wire import ApiError, keep_alive, quote
+from .wire import ApiError, check_messages, keep_alive, quote
 
 OnLeave = Callable[[Callable[[], None]], None]
 _TOO_LONG = "exceed_context_size_error"
@@ -141,10 +141,7 @@ class Generation:
         if self._request.get("think"):
             raise ApiError(400, f"{quote(self._request['model'])} does not support thinking")
         messages = self._request.get("messages", [])
-        if not all(isinstance(item, dict) and _is_message(item) for item in messages):
-            raise ApiError(
-                400, "json: cannot unmarshal a message into Go struct field ChatRequest.messages of type string"
-            )
+        check_messages(messages, "ChatRequest")
         images = [*self._request.get("images", []), *(image for item in messages for image in item.get("images") or [])]
         for image in images:
             try:
@@ -165,17 +162,19 @@ class Generation:
             return prompt
         system = request.get("system") or self._model.text("system")
         has_template = self._template or "tokenizer.chat_template" in self._model.header.pairs
-        if has_template:
-            messages = [{"role": "user", "content": prompt}]
-            prompt = self._rendered(llama, [{"role": "system", "content": system}, *messages] if system else messages)
         earlier: list[int] = request.get("context", [])
+        if has_template:
+            begin = [{"role": "system", "content": system}] if system else []
+            # A dialogue that goes on has heard them.
+            begin += [] if earlier else self._model.messages
+            prompt = self._rendered(llama, [*begin, {"role": "user", "content": prompt}])
         return llama.text(earlier) + prompt if earlier else prompt
 
     def _dialogue(self, llama: Llama, messages: list[dict[str, Any]]) -> str:
         """The messages in the model's template; the oldest are left out where they are more than the context holds."""
         system = self._model.text("system")
-        if system and messages[0].get("role") != "system":
-            messages = [{"role": "system", "content": system}, *messages]
+        is_silent = not system or messages[0].get("role") == "system"
+        messages = [*([] if is_silent else [{"role": "system", "content": system}]), *self._model.messages, *messages]
         messages = [{"role": message.get("role", ""), "content": message.get("content") or ""} for message in messages]
         while True:
             prompt = self._rendered(llama, messages)
@@ -245,7 +244,3 @@ class Generation:
         top = item["top_logprobs"][: self._request.get("top_logprobs", 0)]
         others = [{name: other[name] for name in ("token", "logprob", "bytes")} for other in top]
         return shown | {"top_logprobs": others} if others else shown
-
-
-def _is_message(item: dict[str, Any]) -> bool:
-    return all(isinstance(item.get(name, ""), str | None) for name in ("role", "content"))

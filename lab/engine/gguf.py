@@ -66,42 +66,48 @@ def read_header(path: Path) -> Header:
             raise BadGgufError(f"{path}: the header ends early or has an unknown type: {error!r}") from error
 
 
-def _read(file: BinaryIO) -> Header:
-    magic, version = _unpack(file, "<4sI")
+def begin(file: BinaryIO) -> tuple[int, int]:
+    """How many tensors the file has, and how many pairs, which come next. Raises BadGgufError, struct.error."""
+    magic, version = unpack(file, "<4sI")
     if magic != b"GGUF" or version not in {2, 3}:
         raise BadGgufError(f"{file.name}: no GGUF file of version 2 or 3")
-    n_tensors, n_pairs = _unpack(file, "<QQ")
+    n_tensors, n_pairs = unpack(file, "<QQ")
+    return n_tensors, n_pairs
+
+
+def _read(file: BinaryIO) -> Header:
+    n_tensors, n_pairs = begin(file)
     pairs = {}
     for _ in range(n_pairs):
-        key = _string(file)
-        pairs[key] = _value(file, _unpack(file, "<I")[0])
+        key = read_string(file)
+        pairs[key] = read_value(file, unpack(file, "<I")[0])
     return Header(pairs, [_tensor(file) for _ in range(n_tensors)])
 
 
 def _tensor(file: BinaryIO) -> dict[str, Any]:
-    name = _string(file)
-    (n_dimensions,) = _unpack(file, "<I")
-    shape = list(_unpack(file, f"<{n_dimensions}Q"))
-    kind, _offset = _unpack(file, "<IQ")
+    name = read_string(file)
+    (n_dimensions,) = unpack(file, "<I")
+    shape = list(unpack(file, f"<{n_dimensions}Q"))
+    kind, _offset = unpack(file, "<IQ")
     return {"name": name, "type": _TENSOR_TYPES.get(kind, str(kind)), "shape": shape}
 
 
-def _value(file: BinaryIO, kind: int) -> Any:
+def read_value(file: BinaryIO, kind: int) -> Any:
     if kind == _STRING:
-        return _string(file)
+        return read_string(file)
     if kind != _ARRAY:
-        (value,) = _unpack(file, _SCALARS[kind])
+        (value,) = unpack(file, _SCALARS[kind])
         # A float of 32 bits in the fewest digits that mean it, as every other reader shows it.
         return float(f"{value:.7g}") if kind == 6 else value
-    item_kind, count = _unpack(file, "<IQ")
+    item_kind, count = unpack(file, "<IQ")
     if item_kind in _SCALARS:
-        return list(_unpack(file, f"<{count}{_SCALARS[item_kind][1]}"))
-    return [_value(file, item_kind) for _ in range(count)]
+        return list(unpack(file, f"<{count}{_SCALARS[item_kind][1]}"))
+    return [read_value(file, item_kind) for _ in range(count)]
 
 
-def _string(file: BinaryIO) -> str:
-    return file.read(_unpack(file, "<Q")[0]).decode()
+def read_string(file: BinaryIO) -> str:
+    return file.read(unpack(file, "<Q")[0]).decode()
 
 
-def _unpack(file: BinaryIO, shape: str) -> tuple[Any, ...]:
+def unpack(file: BinaryIO, shape: str) -> tuple[Any, ...]:
     return struct.unpack(shape, file.read(struct.calcsize(shape)))

@@ -3,16 +3,18 @@
 import contextlib
 import itertools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 from . import VERSION
+from .create import FIELDS as CREATE
+from .create import create
 from .generation import Engine, Generation, Piece
 from .names import BadNameError, Name
 from .registry import PullError, pull
 from .serve import PLAIN_JSON, Exchange, Route, guarded
-from .store import Model, blob_path
-from .wire import ApiError, dumps, quote, read_request, timestamp
+from .store import Model, blob_path, is_digest
+from .wire import ApiError, disk_error, dumps, number, quote, read_request, syntax, timestamp
 
 NO_EMBEDDINGS = "This server does not support embeddings. Start it with `--embeddings`"
 _LINES = "application/x-ndjson"
@@ -44,21 +46,22 @@ def routes(engine: Engine) -> dict[tuple[str, str], Route]:
         ("POST", "/api/generate"): api.generate,
         ("POST", "/api/chat"): api.chat,
         ("POST", "/api/pull"): api.pull,
+        ("POST", "/api/create"): api.create,
         ("POST", "/api/copy"): api.copy,
         ("DELETE", "/api/delete"): api.delete,
         ("POST", "/api/embed"): api.embed,
         ("POST", "/api/embeddings"): api.embeddings,
         ("HEAD", "/api/blobs/"): api.blob,
+        ("POST", "/api/blobs/"): api.add_blob,
+        ("POST", "/api/push"): _not_here,
     }
-    for path in ("/api/create", "/api/push", "/api/blobs/"):
-        table["POST", path] = _not_here
     return {key: guarded(route, _refuse) for key, route in table.items()}
 
 
 def details(model: Model) -> dict[str, Any]:
     config = model.config
     return {
-        "parent_model": "",
+        "parent_model": model.parent,
         "format": config["model_format"],
         "family": config["model_family"],
         "families": config["model_families"],
@@ -159,18 +162,11 @@ class _Native:
             name = Name.parse(request.get("model") or request.get("name", ""))
         except BadNameError:
             raise ApiError(400, "invalid model name") from None
-        with contextlib.closing(pull(self._engine.store, name, request.get("insecure", False))) as progress:
-            if request.get("stream", True):
-                with exchange.stream(_LINES) as send:
-                    for line in _until_error(progress):
-                        send(dumps(line) + b"\n")
-                        _stop_if_left(exchange)
-                return
-            last: dict[str, Any] = {}
-            for line in _until_error(progress):
-                last = line
-                _stop_if_left(exchange)
-            exchange.reply(500 if "error" in last else 200, dumps(last), PLAIN_JSON)
+        _report(exchange, pull(self._engine.store, name, request.get("insecure", False)), request.get("stream", True))
+
+    def create(self, exchange: Exchange, _argument: str) -> None:
+        request = read_request(exchange.raw, "CreateRequest", CREATE)
+        _report(exchange, create(self._engine.store, request), request.get("stream", True))
 
     def copy(self, exchange: Exchange, _argument: str) -> None:
         request = read_request(exchange.raw, "CopyRequest", {"source": "string", "destination": "string"})
@@ -216,19 +212,59 @@ class _Native:
         raise ApiError(500, NO_EMBEDDINGS)
 
     def blob(self, exchange: Exchange, digest: str) -> None:
-        if not digest.startswith("sha256:") or len(digest) != 71:
-            raise ApiError(400, "invalid digest format")
-        path = blob_path(self._engine.store.blobs, digest)
-        if not path.exists():
+        if not self._has(digest):
             raise ApiError(404, f"blob {quote(digest)} not found")
         exchange.reply(200, b"", None)
 
+    def add_blob(self, exchange: Exchange, digest: str) -> None:
+        if self._has(digest):
+            exchange.reply(200, b"", None)
+            return
+        try:
+            blob = self._engine.store.put(exchange.body)
+        except ConnectionError:
+            raise
+        except OSError as error:
+            raise disk_error("write", error) from None
+        if blob.digest != digest:
+            # As in Ollama, the blob stays, under the digest that it has.
+            raise ApiError(400, f"digest mismatch, expected {quote(digest)}, got {quote(blob.digest)}")
+        exchange.reply(201, b"", None)
 
-def _until_error(progress: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    def _has(self, digest: str) -> bool:
+        if not is_digest(digest):
+            raise ApiError(400, "invalid digest format")
+        return blob_path(self._engine.store.blobs, digest).exists()
+
+
+def _report(exchange: Exchange, steps: Generator[dict[str, Any], None, None], stream: bool) -> None:
+    """The lines of what takes a while, as they come or the last alone.
+
+    An error has a status of its own where it is the whole answer, and is a line where others came before.
+    """
+    with contextlib.closing(steps):
+        answers = _until_error(steps)
+        last = next(answers)
+        if stream and last[0] == 200:
+            with exchange.stream(_LINES) as send:
+                for _, line in itertools.chain([last], answers):
+                    send(dumps(line) + b"\n")
+                    _stop_if_left(exchange)
+            return
+        for last in answers:  # noqa: B007 - the last one is the answer
+            _stop_if_left(exchange)
+        exchange.reply(last[0], dumps(last[1]), PLAIN_JSON)
+
+
+def _until_error(steps: Iterator[dict[str, Any]]) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Each line with the status of the answer that it would be."""
     try:
-        yield from progress
+        for line in steps:
+            yield 200, line
     except PullError as error:
-        yield {"error": str(error)}
+        yield 500, {"error": str(error)}
+    except ApiError as error:
+        yield error.status, {"error": error.message}
 
 
 def _stop_if_left(exchange: Exchange) -> None:
@@ -276,8 +312,8 @@ def _description(model: Model, verbose: bool) -> dict[str, Any]:
     """What /api/show says; parts that a model lacks are left out."""
     texts = {kind: model.text(kind) for kind in ("license", "template", "system")}
     template = texts["template"] or "{{ .Prompt }}"
-    parameters = [
-        f"{name:<30} {quote(item) if isinstance(item, str) else item}"
+    options = [
+        (name, item)
         for name, value in model.parameters.items()
         for item in (value if isinstance(value, list) else [value])
     ]
@@ -288,23 +324,25 @@ def _description(model: Model, verbose: bool) -> dict[str, Any]:
         f"FROM {model.gguf}",
         f"TEMPLATE {_quoted(template)}",
         *([f"SYSTEM {_quoted(texts['system'])}"] if texts["system"] else []),
-        *(f"PARAMETER {' '.join(line.split(None, 1))}" for line in parameters),
-        *([f'LICENSE """{texts["license"]}"""'] if texts["license"] else []),
+        *(f"PARAMETER {name} {_quoted(value if isinstance(value, str) else syntax(value))}" for name, value in options),
+        *([f"LICENSE {_quoted(texts['license'])}"] if texts["license"] else []),
+        *(f"MESSAGE {message['role']} {_quoted(message['content'])}" for message in model.messages),
     ]
     header = model.header
     pairs = {**header.pairs, "general.parameter_count": header.parameters}
     shown = {
-        name: None if isinstance(value, list) and not verbose else _number(value)
+        name: None if isinstance(value, list) and not verbose else number(value)
         for name, value in sorted(pairs.items())
         if name not in {"general.name", "tokenizer.chat_template"}
     }
     described = {
         "license": texts["license"],
         "modelfile": "\n".join(modelfile) + "\n",
-        "parameters": "\n".join(parameters),
+        "parameters": "\n".join(f"{name:<30} {syntax(value)}" for name, value in options),
         "template": template,
         "system": texts["system"],
         "details": details(model),
+        "messages": model.messages,
         "model_info": shown,
         "tensors": header.tensors,
         "capabilities": ["completion"],
@@ -314,9 +352,7 @@ def _description(model: Model, verbose: bool) -> dict[str, Any]:
 
 
 def _quoted(text: str) -> str:
-    return f'"""{text}"""' if "\n" in text or '"' in text else text
-
-
-def _number(value: Any) -> Any:
-    """A whole number without a fraction, as Go writes it."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value
+    """As in a Modelfile: quotes where the text would not keep its lines or its ends."""
+    if "\n" not in text and text == text.strip(" "):
+        return text
+    return f'"""{text}"""' if '"' in text else f'"{text}"'

@@ -47,7 +47,7 @@ class Options:
 
 def read_options(model: Mapping[str, Any], request: Mapping[str, Any]) -> Options:
     """MODEL's own parameters under the REQUEST's options. Raises ApiError."""
-    for name, value in request.items():
+    for name, value in [*model.items(), *request.items()]:
         _check(name, value)
     asked = {**_DEFAULTS, **model, **{name: value for name, value in request.items() if value is not None}}
     whole = {name: int(value) for name, value in asked.items() if _OPTIONS.get(name, ("",))[0] == "integer"}

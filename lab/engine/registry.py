@@ -7,6 +7,7 @@ import http.client
 import json
 import os
 import re
+import select
 import socket
 import ssl
 import threading
@@ -198,18 +199,29 @@ def _all_pieces(url: str, blob: dict[str, Any], file: IO[bytes]) -> Progress:
 
 
 def _pieces(url: str, blob: dict[str, Any], file: IO[bytes]) -> Progress:
-    shown = time.monotonic()
     with _get(url, {"Range": f"bytes={file.tell()}-{blob['size'] - 1}"}) as response:
         if file.tell() and response.status != 206:
             # This origin knows no ranges: from the start.
             file.seek(0)
             file.truncate()
-        while file.tell() < blob["size"] and (piece := response.read1(_PIECE)):
-            file.write(piece)
+        shown = arrived = time.monotonic()
+        readable = True
+        while file.tell() < blob["size"]:
+            if readable:
+                piece = response.read1(_PIECE)
+                if not piece:
+                    break
+                file.write(piece)
+                arrived = time.monotonic()
+            elif time.monotonic() - arrived > _STALLED:
+                raise TimeoutError(f"no byte for {_STALLED:.0f} s")
             if time.monotonic() - shown >= _TICK:
                 shown = time.monotonic()
                 file.flush()
                 yield _line(blob, file.tell())
+            # A link that stands still is told of, too: so it is noticed when the client has gone. After a piece this
+            # large nothing waits in the response's own buffer.
+            readable = file.tell() < blob["size"] and bool(select.select([response], [], [], _TICK)[0])
     file.flush()
 
 

@@ -18,6 +18,7 @@ PLAIN_JSON = "application/json"
 _WATCH_SECONDS = 0.1
 # Go sends a body of up to this size with its length, and a larger one in chunks.
 _BUFFER = 2048
+_PIECE = 1 << 18
 _CORS_HEADERS = (
     "Authorization,Content-Type,User-Agent,Accept,X-Requested-With,Openai-Beta,X-Stainless-Arch,X-Stainless-Async,"
     "X-Stainless-Custom-Poll-Interval,X-Stainless-Helper-Method,X-Stainless-Lang,X-Stainless-Os,"
@@ -34,8 +35,14 @@ class Exchange(BaseHTTPRequestHandler):
     # A token in a packet of its own must not wait for the next.
     disable_nagle_algorithm = True
     server: "Server"
-    raw: bytes
+    # The request's body as it comes; what no route takes is read before the next request.
+    body: Iterator[bytes]
     answered: bool
+
+    @property
+    def raw(self) -> bytes:
+        """The whole body, once."""
+        return b"".join(self.body)
 
     def reply(self, status: int, body: bytes, content_type: str | None) -> None:
         """The whole answer at once."""
@@ -124,8 +131,10 @@ class Exchange(BaseHTTPRequestHandler):
     def _answer(self) -> None:
         try:
             self.answered = False
-            self.raw = self._read_body()
+            self.body = self._read_body()
             self._route()
+            for _ in self.body:
+                pass
         except ConnectionError:
             # The client has gone; so goes the rest of its answer.
             self.close_connection = True
@@ -162,15 +171,22 @@ class Exchange(BaseHTTPRequestHandler):
             self.send_header("Vary", name)
         self.end_headers()
 
-    def _read_body(self) -> bytes:
+    def _read_body(self) -> Iterator[bytes]:
         if self.headers.get("Transfer-Encoding", "").lower() != "chunked":
-            return self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        body = b""
+            yield from self._read(int(self.headers.get("Content-Length", 0)))
+            return
         while size := int(self.rfile.readline().split(b";")[0], 16):
-            body += self.rfile.read(size)
+            yield from self._read(size)
             self.rfile.readline()
         self.rfile.readline()
-        return body
+
+    def _read(self, size: int) -> Iterator[bytes]:
+        while size:
+            piece = self.rfile.read(min(size, _PIECE))
+            if not piece:
+                raise ConnectionAbortedError("the client has gone")
+            size -= len(piece)
+            yield piece
 
 
 Route = Callable[[Exchange, str], None]

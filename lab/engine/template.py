@@ -22,6 +22,11 @@ def render(template: str, turns: Sequence[Mapping[str, str]]) -> str:
     return "".join([*texts, last, turns[-1].get("Response", "")])
 
 
+def check(template: str) -> None:
+    """Raises ApiError on a template that is beyond this subset."""
+    _parse(template)
+
+
 def turns_of(messages: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
     """Chat messages {role, content} as turns; a turn ends with the assistant's response."""
     turns: list[dict[str, str]] = []

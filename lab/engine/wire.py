@@ -1,9 +1,11 @@
 """How Ollama's server, a Go program, reads and writes: JSON, durations, times, and its words for bad input."""
 
 import json
+import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
 FOREVER = -1.0
@@ -58,6 +60,27 @@ def quote(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)
 
 
+def syntax(value: object) -> str:
+    """A value of JSON in Go's %#v."""
+    if isinstance(value, bool) or value is None:
+        return {None: "<nil>", True: "true", False: "false"}[value]
+    if isinstance(value, str):
+        return quote(value)
+    if not isinstance(value, int | float):
+        return dumps(value).decode()
+    digits = Decimal(repr(float(value))).normalize()
+    exponent = digits.adjusted()
+    # The shortest digits that mean the number, with an exponent from a million on.
+    if -5 < exponent < 6:
+        return f"{digits:f}"
+    return f"{digits.scaleb(-exponent):f}e{'-' if exponent < 0 else '+'}{abs(exponent):02}"
+
+
+def number(value: Any) -> Any:
+    """A whole number without a fraction, as Go writes it."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 def keep_alive(value: object, default: float) -> float:
     """Seconds that a model stays loaded; FOREVER for any negative value. Raises ApiError."""
     if value is None:
@@ -98,6 +121,21 @@ def read_request(raw: bytes, struct: str, fields: Mapping[str, str]) -> dict[str
     return {name: item for name, item in value.items() if item is not None}
 
 
+def check_messages(messages: Sequence[Any], struct: str) -> None:
+    """Raises ApiError on a message that is no {role, content}."""
+    for message in messages:
+        texts = (message.get("role"), message.get("content")) if isinstance(message, dict) else (message, 0)
+        if not all(isinstance(text, str | None) for text in texts):
+            raise ApiError(
+                400, f"json: cannot unmarshal a message into Go struct field {struct}.messages of type string"
+            )
+
+
+def disk_error(action: str, error: OSError) -> ApiError:
+    """What Go says when it cannot "open" or "write" a file."""
+    return ApiError(500, f"{action} {error.filename}: {os.strerror(error.errno or 0).lower()}")
+
+
 _KIND_OF_TYPE = {
     "string": "string",
     "bool": "bool",
@@ -108,6 +146,7 @@ _KIND_OF_TYPE = {
     "[]openai.Message": "array",
     "api.Tools": "array",
     "map[string]interface {}": "object",
+    "map[string]string": "object",
 }
 
 

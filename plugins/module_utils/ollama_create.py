@@ -9,6 +9,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import re
 import urllib.parse
 from typing import Any, NamedTuple
 
@@ -20,13 +21,27 @@ SLOW = 1800
 BUSY = "see the server's log (docker logs ollama), then run again"
 
 
+# A model of a file is made of one of this name, which the server then shows as its parent: Ollama 0.32 writes a file
+# anew that llama.cpp did not write, so that the digest of the weights no longer tells which file it was.
+_OF_FILE = re.compile(r"sha256-([0-9a-f]{64}):gguf")
+
+
 class Made(NamedTuple):
-    """What a model is, as /api/show tells it. weights: digest of its first layer. parameters: {name: [values]}"""
+    """What a model is, as /api/show tells it.
+
+    weights: digest of its first layer. parameters: {name: [values]}. file: digest of the file that it was made of.
+    """
 
     weights: str | None
     system: str
     template: str
     parameters: dict[str, list[Any]]
+    file: str | None = None
+
+
+def name_of_file(checksum: str) -> ModelName:
+    """The model that stands for a file while a model is made of it."""
+    return ModelName.parse(checksum.replace(":", "-") + ":gguf")
 
 
 def parse_parameters(text: str) -> dict[str, list[Any]]:
@@ -62,11 +77,13 @@ def asked_parameters(parameters: dict[str, Any]) -> dict[str, list[Any]]:
 def show(server: OllamaServer, listed_name: str) -> Made:
     """What a model of the server is."""
     told = server.call("POST", "/api/show", {"model": listed_name}) or {}
+    file = _OF_FILE.fullmatch((told.get("details") or {}).get("parent_model") or "")
     return Made(
         server.layer_digest(listed_name),
         told.get("system") or "",
         told.get("template") or "",
         parse_parameters(told.get("parameters") or ""),
+        "sha256:" + file.group(1) if file else None,
     )
 
 
@@ -81,21 +98,45 @@ def goal_of(base: Made, params: dict[str, Any]) -> Made:
 
 
 def is_made(now: Made, goal: Made) -> bool:
-    """Whether a model is what it is to be. A template that was not asked for is the server's own choice."""
-    same = (now.weights, now.system.strip(), now.parameters) == (goal.weights, goal.system.strip(), goal.parameters)
-    return same and (not goal.template or now.template.strip() == goal.template.strip())
+    """Whether a model is what it is to be.
+
+    A template that was not asked for is the server's own choice, and so are the stops that it brings with one that it
+    knows in a file.
+    """
+    parameters = dict(now.parameters)
+    if goal.file and "stop" not in goal.parameters:
+        parameters.pop("stop", None)
+    of_file = goal.file is not None and goal.file == now.file
+    return (
+        (of_file or now.weights == goal.weights)
+        and (now.system.strip(), parameters) == (goal.system.strip(), goal.parameters)
+        and (not goal.template or now.template.strip() == goal.template.strip())
+    )
 
 
 def create(server: OllamaServer, name: ModelName, params: dict[str, Any]) -> None:
     """Have the server make a model; FleetError with its words when it does not."""
-    body: dict[str, Any] = {"model": name.short, "stream": False}
-    if params["checksum"]:
-        body["files"] = {"model.gguf": params["checksum"]}
-    else:
-        body["from"] = ModelName.parse(params["from"]).short
-    body.update({key: params[key] for key in ("system", "template", "parameters") if params[key]})
+    own = {key: params[key] for key in ("system", "template", "parameters") if params[key]}
+    if not params["checksum"]:
+        _create(server, name, {"from": ModelName.parse(params["from"]).short, **own})
+        return
+    file = name_of_file(params["checksum"])
+    _create(server, file, {"files": {"model.gguf": params["checksum"]}})
+    try:
+        _create(server, name, {"from": file.short, **own})
+    finally:
+        forget_file(server, params["checksum"])
+
+
+def forget_file(server: OllamaServer, checksum: str) -> None:
+    """Delete the model that stands for a file, if it is there: the models that are made of it keep what they need."""
+    if server.model(name_of_file(checksum)):
+        server.delete(name_of_file(checksum).short)
+
+
+def _create(server: OllamaServer, name: ModelName, body: dict[str, Any]) -> None:
     patient = OllamaServer(server.base_url, timeout=SLOW)
-    told = patient.call("POST", "/api/create", body)
+    told = patient.call("POST", "/api/create", {"model": name.short, "stream": False, **body})
     if isinstance(told, dict) and told.get("status") != "success":
         raise FleetError(f"model {name.short} was not made", f"the server says: {told}", BUSY)
 

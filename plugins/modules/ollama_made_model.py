@@ -13,6 +13,8 @@ description:
     file, through the server's own API.
   - A model that is there and is what was asked for is left alone; one that differs is made anew.
   - Success means that the server shows the model as it was asked for.
+  - A model of a file is made by way of one that is called after the file's digest and is gone afterwards. The server
+    shows it as the parent, which tells the file also where the server wrote the file anew.
 options:
   name:
     description: Name under which the server has the model, with its tag.
@@ -113,9 +115,11 @@ from ansible_collections.ollama_fleet.stack.plugins.module_utils.ollama_create i
     Made,
     asked_parameters,
     create,
+    forget_file,
     goal_of,
     has_blob,
     is_made,
+    name_of_file,
     send_blob,
     show,
 )
@@ -163,10 +167,11 @@ class Work:
             goal = goal_of(show(self._server, base["name"]), params)
         else:
             asked = asked_parameters(params["parameters"] or {})
-            goal = Made(params["checksum"], params["system"] or "", params["template"] or "", asked)
+            prompt, template = params["system"] or "", params["template"] or ""
+            goal = Made(params["checksum"], prompt, template, asked, params["checksum"])
         before = show(self._server, now["name"]) if now else None
         if before and is_made(before, goal):
-            return self._result()
+            return self._tidied()
         needs_file = not base and not has_blob(self._server, params["checksum"])
         if self._check or (needs_file and not params["path"]):
             return self._result(f"make {self._name.short}", needs_file=needs_file, before=before, after=goal)
@@ -176,6 +181,15 @@ class Work:
         entry = self._server.model(self._name)
         self._verify(entry is not None and is_made(show(self._server, entry["name"]), goal))
         return self._result(f"make {self._name.short}", before=before, after=goal)
+
+    def _tidied(self) -> dict[str, Any]:
+        """The result for a model that is there; what a run left that was killed is taken away."""
+        checksum = self._params["checksum"]
+        if not checksum or not self._server.model(name_of_file(checksum)):
+            return self._result()
+        if not self._check:
+            forget_file(self._server, checksum)
+        return self._result(f"delete {name_of_file(checksum).short}")
 
     def _verify(self, is_so: bool) -> None:
         if not is_so:

@@ -18,13 +18,17 @@ class Behaviour:
 
     location: "header" is a 200 with Location, "none" a plain 200, "redirect" a 307 to another port of the same host,
     "elsewhere" a 307 to another host name. rate: bytes a second, 0 for as fast as it can. cut_after: bytes after which
-    the first answer with bytes breaks off. corrupt: turn the bytes into others.
+    the first answer with bytes breaks off. corrupt: so many answers with bytes come with
+    others in their place, from the first on. ranges: it knows what a range is. stall_after: bytes after which the first
+    answer with bytes stands still, until the origin becomes another.
     """
 
     location: str = "header"
     rate: int = 0
     cut_after: int = 0
-    corrupt: bool = False
+    corrupt: int = 0
+    ranges: bool = True
+    stall_after: int = 0
     answer: tuple[int, dict[str, str], bytes] | None = None
 
 
@@ -89,7 +93,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _bytes(self, path: Path) -> None:
         behaviour, size = self.served.behaviour, path.stat().st_size
-        wanted = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
+        wanted = behaviour.ranges and re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
         first = int(wanted[1]) if wanted else 0
         last = min(int(wanted[2] or size - 1), size - 1) if wanted else size - 1
         self.served.ranges.append(self.headers.get("Range", ""))
@@ -103,11 +107,15 @@ class _Handler(BaseHTTPRequestHandler):
             while (left := last + 1 - file.tell()) > 0:
                 piece = file.read(min(_PIECE, left))
                 try:
-                    self.wfile.write(piece[::-1] if behaviour.corrupt else piece)
+                    self.wfile.write(piece[::-1] if turn < behaviour.corrupt else piece)
                 except ConnectionError:
                     return
                 self.served.sent[turn] += len(piece)
                 if behaviour.cut_after and turn == 0 and self.served.sent[0] >= behaviour.cut_after:
+                    return
+                if behaviour.stall_after and turn == 0 and self.served.sent[0] >= behaviour.stall_after:
+                    while self.served.behaviour is behaviour:
+                        time.sleep(0.01)
                     return
                 if behaviour.rate:
                     time.sleep(len(piece) / behaviour.rate)

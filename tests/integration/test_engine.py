@@ -299,7 +299,7 @@ def test_two_who_pull_one_model_share_its_bytes(empty: EngineProcess, origin: Or
 
 
 def test_wrong_bytes_are_no_model(empty: EngineProcess, origin: Origin) -> None:
-    origin.become(corrupt=True)
+    origin.become(corrupt=1)
     request = {"model": f"localhost:{origin.port}/library/{MODEL}", "insecure": True}
     with empty.open("/api/pull", request) as progress:
         last = list(progress)[-1]
@@ -308,6 +308,24 @@ def test_wrong_bytes_are_no_model(empty: EngineProcess, origin: Origin) -> None:
     assert empty.get("/api/tags") == {"models": []}
     origin.become()
     empty.pull(origin.port, MODEL)
+
+
+def test_what_came_wrong_beside_the_first_is_not_looked_at_again(empty: EngineProcess, origin: Origin) -> None:
+    # As in Ollama: a pull that ends with a wrong digest deletes that blob, and the next one trusts all that is there.
+    origin.become(corrupt=99)
+    request = {"model": f"localhost:{origin.port}/library/{MODEL}", "insecure": True}
+    for _ in range(2):
+        with empty.open("/api/pull", request) as progress:
+            assert "digest mismatch" in list(progress)[-1]["error"]
+    origin.become()
+    with empty.open("/api/pull", request) as progress:
+        assert list(progress)[-1] == {"status": "success"}
+    wrong = [
+        path
+        for path in (empty.store / "blobs").iterdir()
+        if path.name != f"sha256-{hashlib.sha256(path.read_bytes()).hexdigest()}"
+    ]
+    assert wrong
 
 
 def test_blobs_go_with_the_last_model_that_has_them(empty: EngineProcess, origin: Origin) -> None:

@@ -46,7 +46,8 @@ def test_check_run_check_run(server: ModelMaker, way: str) -> None:
     assert not run(server, check_mode=True, **params)["changed"]
     second = run(server, **params)
     assert (second["changed"], second["digest"]) == (False, first["digest"])
-    assert len(changes(server)) == 1
+    assert len(changes(server)) == (2 if way == "file" else 1)
+    assert sorted(server.models) == ["base:1", "made:1"]
 
 
 def test_what_is_not_given_stays_as_it_is_in_the_base(server: ModelMaker) -> None:
@@ -86,6 +87,36 @@ def test_a_file_is_asked_for_only_where_the_server_lacks_it(server: ModelMaker, 
     assert server.models["made:1"]["weights"] == checksum
     again = run(server, checksum=checksum)
     assert (again["changed"], again["needs_file"]) == (False, False)
+
+
+def test_a_file_is_known_where_the_server_wrote_it_anew(server: ModelMaker) -> None:
+    server.copies = True
+    run(server, **WAYS["file"])
+    assert server.models["made:1"]["weights"] != WAYS["file"]["checksum"]
+    server.blobs.clear()
+    assert not run(server, **WAYS["file"])["changed"]
+    other = {**WAYS["file"], "checksum": digest_of(b"other weights")}
+    assert run(server, check_mode=True, **other)["changed"]
+    assert run(server, name="tutor:1", **{"from": "made:1"}, system="x")["changed"]
+    assert not run(server, name="tutor:1", **{"from": "made:1"}, system="x")["changed"]
+
+
+def test_stops_of_a_file_that_was_not_asked_for_are_the_servers_choice(server: ModelMaker) -> None:
+    run(server, **WAYS["file"])
+    assert "stop" in server.models["made:1"]["parameters"]
+    asked = {**WAYS["file"], "parameters": {"temperature": 0.7, "stop": ["x"]}}
+    assert run(server, **asked)["changed"]
+    assert not run(server, **asked)["changed"]
+
+
+def test_what_a_killed_run_left_is_taken_away(server: ModelMaker) -> None:
+    run(server, **WAYS["file"])
+    file = WAYS["file"]["checksum"].replace(":", "-") + ":gguf"
+    server.add(file)
+    assert run(server, check_mode=True, **WAYS["file"])["actions"] == [f"delete {file}"]
+    assert run(server, **WAYS["file"])["actions"] == [f"delete {file}"]
+    assert sorted(server.models) == ["base:1", "made:1"]
+    assert not run(server, **WAYS["file"])["changed"]
 
 
 def test_another_file_than_was_said_is_refused(server: ModelMaker, tmp_path: Path) -> None:

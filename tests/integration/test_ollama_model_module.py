@@ -446,7 +446,7 @@ def test_registry_without_the_model_is_named(engine: EngineProcess, origin: Orig
 
 
 def test_wrong_bytes_are_no_model(engine: EngineProcess, origin: Origin) -> None:
-    origin.become(corrupt=True)
+    origin.become(corrupt=1)
     with pytest.raises(FleetError, match="digest mismatch") as failed:
         pull_real(engine, origin)
     assert "damaged" in failed.value.remedy

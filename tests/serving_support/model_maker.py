@@ -22,13 +22,18 @@ def as_go(value: Any) -> str:
 
 
 class ModelMaker:
-    """models: {name: {weights, system, template, parameters}}. lies: it says yes to everything and makes nothing."""
+    """models: {name: {weights, system, template, parameters, parent}}.
+
+    lies: it says yes to everything and makes nothing. copies: it writes files anew that a model is made of, as Ollama
+    0.32 does with those that llama.cpp did not write.
+    """
 
     def __init__(self) -> None:
         self.models: dict[str, dict[str, Any]] = {}
         self.blobs: set[str] = set()
         self.asked: list[str] = []
         self.lies = False
+        self.copies = False
         maker = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -44,12 +49,21 @@ class ModelMaker:
             def do_HEAD(self) -> None:
                 maker._answer(self, "HEAD")
 
+            def do_DELETE(self) -> None:
+                maker._answer(self, "DELETE")
+
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
 
     def add(self, name: str, weights: bytes = b"weights", **made: Any) -> None:
         self.blobs.add(digest_of(weights))
-        plain = {"weights": digest_of(weights), "system": "", "template": "{{ .Prompt }}", "parameters": {}}
+        plain = {
+            "weights": digest_of(weights),
+            "system": "",
+            "template": "{{ .Prompt }}",
+            "parameters": {},
+            "parent": "",
+        }
         self.models[name] = {**plain, **made}
 
     def _answer(self, request: BaseHTTPRequestHandler, method: str) -> None:
@@ -76,6 +90,9 @@ class ModelMaker:
     def _call(self, path: str, body: dict[str, Any]) -> tuple[int, Any]:
         if path == "/api/tags":
             return 200, {"models": [{"name": name, "digest": self._digest(name)} for name in self.models]}
+        if path == "/api/delete":
+            gone = self.models.pop(body["model"], None)
+            return (200, None) if gone else (404, {"error": f"model '{body['model']}' not found"})
         if path == "/api/copy":
             if not self.lies:
                 self.models[body["destination"]] = dict(self.models[body["source"]])
@@ -87,7 +104,7 @@ class ModelMaker:
 
     def _show(self, name: str) -> tuple[int, Any]:
         model = self.models[name]
-        told: dict[str, Any] = {"template": model["template"]}
+        told: dict[str, Any] = {"template": model["template"], "details": {"parent_model": model["parent"]}}
         told["modelfile"] = f"FROM /models/blobs/{model['weights'].replace(':', '-')}\n"
         lines = []
         for key, value in model["parameters"].items():
@@ -97,6 +114,10 @@ class ModelMaker:
         told.update({"system": model["system"]} if model["system"] else {})
         return 200, told
 
+    def weights_of(self, digest: str) -> str:
+        """What the weights are in a model that is made of a file of this digest."""
+        return digest_of(digest.encode()) if self.copies else digest
+
     def _create(self, body: dict[str, Any]) -> tuple[int, Any]:
         if self.lies:
             return 200, {"status": "success"}
@@ -104,9 +125,11 @@ class ModelMaker:
             [digest] = body["files"].values()
             if digest not in self.blobs:
                 return 500, {"error": f"open /models/blobs/{digest}: no such file or directory"}
-            made = {"weights": digest, "system": "", "template": "{{ .Guessed }}", "parameters": {}}
+            # A chat template that the server knows brings its own stops (server/model.go, detectChatTemplate).
+            made = {"weights": self.weights_of(digest), "system": "", "template": "{{ .Guessed }}", "parent": ""}
+            made["parameters"] = {"stop": ["<|guessed|>"]}
         else:
-            made = dict(self.models[body["from"]])
+            made = {**self.models[body["from"]], "parent": body["from"]}
         made.update({key: body[key] for key in ("system", "template") if key in body})
         made["parameters"] = {**made["parameters"], **body.get("parameters", {})}
         self.models[body["model"]] = made

@@ -39,3 +39,8 @@ def test_options_of_another_type(option: str, value: object, message: str) -> No
     with pytest.raises(ApiError) as caught:
         read_options({}, {option: value})
     assert (caught.value.status, caught.value.message) == (500, message)
+
+
+def test_an_option_that_comes_with_the_model_is_checked_too() -> None:
+    with pytest.raises(ApiError, match='option "seed" must be of type integer'):
+        read_options({"seed": "x"}, {})

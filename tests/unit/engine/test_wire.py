@@ -72,6 +72,18 @@ def test_json_as_go_writes_it() -> None:
     assert wire.dumps({"a": "<ä&>", "b": [1, None]}) == '{"a":"\\u003cä\\u0026\\u003e","b":[1,null]}'.encode()
 
 
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        *[(0, "0"), (0.0, "0"), (4096, "4096"), (262144, "262144"), (0.7, "0.7"), (-1, "-1"), (0.0001, "0.0001")],
+        *[(1048576, "1.048576e+06"), (1e6, "1e+06"), (-2.5e7, "-2.5e+07"), (1e-05, "1e-05")],
+        *[(True, "true"), ('a "b"', '"a \\"b\\""')],
+    ],
+)
+def test_values_as_go_writes_them_in_its_own_syntax(value: object, text: str) -> None:
+    assert wire.syntax(value) == text
+
+
 def test_times() -> None:
     assert wire.timestamp(0.5) == "1970-01-01T00:00:00.5Z"
     assert wire.timestamp(1) == "1970-01-01T00:00:01Z"

@@ -5,6 +5,7 @@ Standard library only: this file travels to the host with the module that uses i
 
 from __future__ import annotations
 
+import hashlib
 import http.client
 import json
 import os
@@ -385,6 +386,24 @@ class Manifest(NamedTuple):
             if not os.path.exists(path):
                 missing += max(0, size - _written(path + "-partial"))
         return missing
+
+    def drop_damaged(self, models_dir: str) -> None:
+        """Delete blobs that are not what their names say: a server deletes the first that it finds and trusts the rest.
+
+        Its next pull takes what is there for whole (server/images.go, PullModel).
+        """
+        for digest in self.layers:
+            path = os.path.join(models_dir, "blobs", digest.replace(":", "-"))
+            if os.path.exists(path) and "sha256:" + _sha256(path) != digest:
+                os.remove(path)
+
+
+def _sha256(path: str) -> str:
+    found = hashlib.sha256()
+    with open(path, "rb") as file:
+        for piece in iter(lambda: file.read(1 << 20), b""):
+            found.update(piece)
+    return found.hexdigest()
 
 
 def _written(path: str) -> int:

@@ -249,7 +249,12 @@ def pull(server: OllamaServer, source: ModelName, manifest: Manifest | None, par
     """Pull, and see that what came is what was wanted."""
     with PullState(params["progress_file"]) as state:
         size = manifest.size if manifest else 0
-        server.pull(source, params["insecure"], params["stall_timeout"], size, state.tell)
+        try:
+            server.pull(source, params["insecure"], params["stall_timeout"], size, state.tell)
+        except FleetError as problem:
+            if manifest and params["models_dir"] and "digest mismatch" in problem.why:
+                manifest.drop_damaged(params["models_dir"])
+            raise
     try:
         check_what_came(server, source, params)
     except FleetError:

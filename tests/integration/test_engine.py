@@ -360,7 +360,7 @@ def pull_here(tmp_path: Path, port: int) -> list[dict[str, Any]]:
 def test_an_origin_that_is_gone_for_good_ends_the_pull(
     tmp_path: Path, origin: Origin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(registry, "_RETRIES", 1)
+    monkeypatch.setattr(registry, "_RETRIES", 2)
     origin.become(cut_after=1_000_000)
     monkeypatch.setattr(registry, "_wait", lambda *_: origin.become(answer=(503, {}, b"gone")) or [])
     with pytest.raises(registry.PullError, match="max retries exceeded: 503: gone"):

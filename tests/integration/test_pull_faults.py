@@ -5,6 +5,7 @@ double says in the words of the real server.
 """
 
 import errno
+import hashlib
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -199,6 +200,15 @@ def test_wrong_digest_is_fetched_anew(engine: EngineHere, origin: Origin) -> Non
     assert "damaged" in problem.remedy
     assert kept(engine.store) == 0
     goes_on(engine.port, engine.store, origin)
+
+
+def test_layers_that_came_wrong_beside_the_first_do_not_stay(engine: EngineHere, origin: Origin) -> None:
+    origin.become(corrupt=99)
+    failure(engine.port, source_at(origin), models_dir=str(engine.store))
+    origin.become()
+    assert run(engine.port, source_at(origin), models_dir=str(engine.store))["changed"]
+    for path in (engine.store / "blobs").iterdir():
+        assert path.name == f"sha256-{hashlib.sha256(path.read_bytes()).hexdigest()}"
 
 
 class SmallDisk:

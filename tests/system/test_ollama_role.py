@@ -17,7 +17,7 @@ import yaml
 from lab.lab import Lab
 from tests.cuda_support.gpu import Gpu
 from tests.system.conftest import ROOT, Session
-from tests.system.inventory import address
+from tests.system.inventory import address, variable
 
 CARD = "GPU-d20a2be8-d895-daad-04d9-6194ee50bba9"
 SMI = """#!/bin/sh
@@ -123,6 +123,88 @@ def alone(lab: Session, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Al
     assert code == 0, said[-6000:]
     yield machine
     Lab(ROOT).remove_host(name)
+
+
+# ---------------------------------------------------------------- changes, and the way back
+
+PASSWORD = "hunter2-of-the-proxy"
+PROXY = {"ollama_https_proxy": f"http://u:{PASSWORD}@127.0.0.1:9"}
+# The lab's engine is a Python program, which ends at once with this.
+BREAKS = {"ollama_environment": {"PYTHONHOME": "/nowhere"}}
+PROJECT = "/opt/ollama-fleet/ollama"
+
+
+def left_on(alone: Alone) -> str:
+    """The project's files with mode, owner and content, the image that runs, and whether the API answers."""
+    files = f"sudo sh -c 'cd {PROJECT} && ls -lA --time-style=+ && sha256sum *'"
+    runs = "sudo docker inspect --format '{{.Config.Image}} {{.State.Status}} {{.Config.Env}}' ollama"
+    answers = "python3 -c \"import urllib.request as u; print(u.urlopen('http://127.0.0.1:11434/api/version').status)\""
+    return alone.ssh(f"{files}; {runs}; {answers}")
+
+
+def test_a_changed_setting_makes_the_container_anew_once(alone: Alone) -> None:
+    before = alone.container()
+    code, said = alone.up("--diff", ollama_context_length=4096, **PROXY)
+    assert code == 0, said[-4000:]
+    changed = alone.container()
+    assert changed != before
+    assert '+      OLLAMA_CONTEXT_LENGTH: "4096"' in said
+    assert PASSWORD not in said
+    # The role runs again because of a variable that changes nothing on the host.
+    assert alone.up(ollama_context_length=4096, ollama_start_timeout=119, **PROXY)[0] == 0
+    assert alone.container() == changed
+
+
+def test_check_mode_shows_no_secret_and_changes_nothing(alone: Alone) -> None:
+    before = left_on(alone)
+    code, said = alone.up("--check", "--diff", ollama_context_length=2048, ollama_https_proxy="http://proxy:3128")
+    assert code == 0, said[-4000:]
+    assert '+      OLLAMA_CONTEXT_LENGTH: "2048"' in said
+    assert PASSWORD not in said
+    assert left_on(alone) == before
+
+
+def test_a_start_that_fails_puts_all_of_it_back_and_says_why(alone: Alone) -> None:
+    before = left_on(alone)
+    code, said = alone.up("-v", "--diff", ollama_context_length=2048, **BREAKS, **PROXY)
+    assert code == 2, said[-4000:]
+    assert "Project ollama did not start" in said
+    assert "the old settings are back, and it runs with them" in said
+    assert "exit code 1" in said
+    assert PASSWORD not in said
+    assert left_on(alone) == before
+
+
+def test_an_image_that_cannot_be_had_stops_nothing(alone: Alone) -> None:
+    before, container = left_on(alone), alone.container()
+    code, said = alone.up(ollama_image="registry.lab:5000/nowhere:1", **PROXY)
+    assert code == 2, said[-4000:]
+    assert "Image registry.lab:5000/nowhere:1 was not pulled" in said
+    assert left_on(alone) == before
+    assert alone.container() == container
+
+
+def test_a_mirror_takes_the_place_of_the_registry(alone: Alone) -> None:
+    image = str(variable(alone.lab, "gpu1", "ollama_image"))
+    registry, _slash, rest = image.partition("/")
+    code, said = alone.up(ollama_image=f"docker.io/{rest}", ollama_image_prefix=registry)
+    assert code == 0, said[-4000:]
+    assert alone.ssh("sudo docker inspect --format '{{.Config.Image}}' ollama").strip() == image
+
+
+def test_the_server_sees_the_authority_that_it_is_given_and_loses_it_again(alone: Alone) -> None:
+    look = "import os; path = os.environ.get('SSL_CERT_FILE'); print(path and open(path).read())"
+    inside = f'sudo docker exec ollama python3 -c "{look}"'
+    code, said = alone.up(ollama_ca_certificate="{{ vault_fleet_ca_certificate }}")
+    assert code == 0, said[-4000:]
+    assert "BEGIN CERTIFICATE" in alone.ssh(inside)
+    code, said = alone.up()
+    assert code == 0, said[-4000:]
+    assert alone.ssh(inside).strip() == "None"
+    assert "ca.pem" not in left_on(alone)
+
+
+# ---------------------------------------------------------------- a host that seems to have a GPU
 
 
 def test_a_gpu_host_that_answers_from_its_cpu_fails_by_name_with_all_three_signals(alone: Alone) -> None:

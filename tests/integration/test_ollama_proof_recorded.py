@@ -1,4 +1,4 @@
-"""The GPU proof over what two real Ollama versions answered, on a machine without a GPU: recorded bodies, over real HTTP."""
+"""The GPU proof over what two real Ollama versions answered without a GPU: recorded bodies, over real HTTP."""
 
 import json
 import re
@@ -76,10 +76,6 @@ def test_real_answers_from_a_cpu_prove_a_cpu_and_no_gpu(
     assert record["answer"]["tokens"] == 16
     assert record["answer"]["text"].startswith("in a")
     assert record["proved"] is (expected == "cpu")
-    agrees = {name: signal["agrees"] for name, signal in record["signals"].items()}
-    # A floor for a model of 0.25 GB on an H100 is about what a processor can do: 98 tokens/s.
-    assert agrees == (
-        {"memory": True, "process": True, "rate": True}
-        if expected == "cpu"
-        else agrees | {"memory": False, "process": False}
-    )
+    agrees = [record["signals"][name]["agrees"] for name in ("memory", "process")]
+    assert agrees == [expected == "cpu"] * 2
+    assert record["signals"]["rate"]["tokens_per_second"] > 20

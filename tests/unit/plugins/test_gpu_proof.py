@@ -160,6 +160,10 @@ def test_what_a_real_h100_said_is_a_proof() -> None:
 def test_processes_without_a_told_memory_and_with_commas_are_read() -> None:
     told = "12, /usr/bin/a, b, GPU-1, [N/A]\n[Not Supported]\n\nNo running processes found\n"
     assert gpu_proof.compute_apps(told) == [{"pid": 12, "name": "/usr/bin/a, b", "gpu": "GPU-1", "memory_bytes": None}]
+    # The very line of an H100 on which a program had one GiB and its context.
+    told = "431, python3, GPU-feb65cf1-4c17-800a-a40c-eb3ffdcd7bdf, 1542"
+    (real,) = gpu_proof.compute_apps(told)
+    assert (real["pid"], real["name"], real["memory_bytes"]) == (431, "python3", 1542 * 1024**2)
 
 
 def test_cards_are_read_as_nvidia_smi_tells_them() -> None:

@@ -102,8 +102,10 @@ def test_a_host_that_is_not_there_hides_no_other(inventory: Path) -> None:
     result = proof.prove(inventory, None)
     host = the_only(result)
     assert (host.host, host.proved, result.unasked, result.exit_code) == ("here", True, ("away",), 4), result
-    # It was the other host to try the port from.
+    # It was the other host to try the port from, and is no matter of a run that does not mean it.
     assert host.closed["asked"] == ["the controller"]
+    alone = proof.prove(inventory, "here")
+    assert (the_only(alone).closed["asked"], alone.exit_code) == (["the controller"], 0), alone
 
 
 def test_nobody_to_ask_is_an_error(inventory: Path) -> None:

@@ -283,11 +283,12 @@ class Project:
             _code, out, err = self.docker("logs", "--tail", str(self.module.params["log_lines"]), suspect.container_id)
             log = (out + err).strip()
             why = f"{why}; {describe_failure(suspect)}; the last that it said: {last_line(log)}"
+        # With a way back, there is none of it left to read.
+        more = "" if self.module.params["files"] else f" (more of the log: docker compose -p {self.name} logs)"
         return FleetError(
             f"Project {self.name} did not start",
             why,
-            "correct the setting, port or image that these words name, then run again "
-            f"(more of the log: docker compose -p {self.name} logs)",
+            f"correct the setting, port or image that these words name, then run again{more}",
             log,
         )
 

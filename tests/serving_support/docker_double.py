@@ -22,6 +22,7 @@ class DockerDouble:
             "project_src": str(folder),
             "project_name": "web",
             "ready_url": None,
+            "files": [{}],
             "wait_timeout": 5,
             "log_lines": 20,
         }

@@ -180,25 +180,9 @@ def cause(record, clues):
             "run ./inv prove again, or name another model in ollama_proof_model",
         ),
         (
-            record["expected"] == CPU,
-            "a GPU is used although the CPU is meant",
-            "run ./inv up --full for this host, or set ollama_use_gpu: true if the GPU is meant",
-        ),
-        (
-            clues["host"],
-            f"the host's own driver does not answer: {clues['host']}",
-            "run ./inv plan and ./inv up; a driver that was changed under a running system needs a reboot",
-        ),
-        (
-            clues["made_with_gpu"] is False,
-            "the container was made without a GPU",
-            "run ./inv up --full for this host",
-        ),
-        (
-            clues["inside"],
-            f"the container has lost its GPU, as after systemctl daemon-reload or a new driver: {clues['inside']}",
-            "make it anew (docker compose up --detach --force-recreate in ollama_project_dir), and see with ./inv plan "
-            "that GPUs come by CDI, or that Docker uses cgroupfs",
+            used and record["expected"] == CPU,
+            "the host is slower than ollama_proof_floor says",
+            "run ./inv prove again when the host is idle, or correct ollama_proof_floor",
         ),
         (
             used and rate["floor"] is None,
@@ -212,9 +196,30 @@ def cause(record, clues):
             "ollama_proof_floor if this hardware is no faster",
         ),
         (
+            record["expected"] == GPU and clues["host"],
+            f"the host's own driver does not answer: {clues['host']}",
+            "run ./inv plan and ./inv up; a driver that was changed under a running system needs a reboot",
+        ),
+        (
             memory["size"] is None,
             "the model was dropped from memory before it could be looked at, as when another one needs its place",
             "run ./inv prove again when the host is idle",
+        ),
+        (
+            record["expected"] == CPU,
+            "a GPU is used although the CPU is meant",
+            "run ./inv up --full for this host, or set ollama_use_gpu: true if the GPU is meant",
+        ),
+        (
+            clues["made_with_gpu"] is False,
+            "the container was made without a GPU",
+            "run ./inv up --full for this host",
+        ),
+        (
+            clues["inside"],
+            f"the container has lost its GPU, as after systemctl daemon-reload or a new driver: {clues['inside']}",
+            "make it anew (docker compose up --detach --force-recreate in ollama_project_dir), and see with ./inv plan "
+            "that GPUs come by CDI, or that Docker uses cgroupfs",
         ),
         (
             memory["size_vram"] and memory["size_vram"] < memory["size"],

@@ -137,6 +137,7 @@ import subprocess
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.ollama_fleet.stack.plugins.module_utils import docker_state, gpu_bandwidth, gpu_proof
+from ansible_collections.ollama_fleet.stack.plugins.module_utils.compose_files import hidden
 from ansible_collections.ollama_fleet.stack.plugins.module_utils.errors import FleetError
 from ansible_collections.ollama_fleet.stack.plugins.module_utils.ollama_api import ModelName, OllamaServer
 from ansible_collections.ollama_fleet.stack.plugins.module_utils.reading import PATHS, fetch_from_socket, read
@@ -396,7 +397,7 @@ def look(server, holder, params):
         "host": cards.complaint,
         "inside": holder.complaint() if on_gpu and not cards.complaint else "",
         "made_with_gpu": holder.made_with_gpu,
-        "log": gpu_proof.telling(holder.log()),
+        "log": gpu_proof.telling(hidden(holder.log(), [])),
     }
     reason, remedy = gpu_proof.cause(record, clues)
     return {**record, "words": f"{gpu_proof.in_words(record)}. Likely: {reason}", "remedy": remedy}

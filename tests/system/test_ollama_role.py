@@ -3,6 +3,7 @@
 The lab's engine computes on the CPU and says so. Where a host seems to have a GPU, card and nvidia-smi are fixtures.
 """
 
+import base64
 import json
 import shlex
 import shutil
@@ -19,6 +20,7 @@ from tests.cuda_support.gpu import Gpu
 from tests.system.conftest import ROOT, Session
 from tests.system.inventory import address, variable
 
+DOUBLE = ROOT / "tests" / "serving_support" / "gpu_ollama.py"
 CARD = "GPU-d20a2be8-d895-daad-04d9-6194ee50bba9"
 SMI = """#!/bin/sh
 case "$1" in
@@ -132,14 +134,14 @@ PROXY = {"ollama_https_proxy": f"http://u:{PASSWORD}@127.0.0.1:9"}
 # The lab's engine is a Python program, which ends at once with this.
 BREAKS = {"ollama_environment": {"PYTHONHOME": "/nowhere"}}
 PROJECT = "/opt/ollama-fleet/ollama"
+ANSWERS = 'python3 -c "import urllib.request as u; print(u.urlopen(\\"http://127.0.0.1:11434/api/version\\").status)"'
 
 
 def left_on(alone: Alone) -> str:
     """The project's files with mode, owner and content, the image that runs, and whether the API answers."""
     files = f"sudo sh -c 'cd {PROJECT} && ls -lA --time-style=+ && sha256sum *'"
     runs = "sudo docker inspect --format '{{.Config.Image}} {{.State.Status}} {{.Config.Env}}' ollama"
-    answers = "python3 -c \"import urllib.request as u; print(u.urlopen('http://127.0.0.1:11434/api/version').status)\""
-    return alone.ssh(f"{files}; {runs}; {answers}")
+    return alone.ssh(f"{files}; {runs}; {ANSWERS}")
 
 
 def test_a_changed_setting_makes_the_container_anew_once(alone: Alone) -> None:
@@ -227,6 +229,24 @@ def test_a_process_of_the_container_is_found_by_its_cgroup(alone: Alone) -> None
     # One signal that agrees makes no proof.
     assert (code, said["signals"]["process"]["agrees"], said["proved"]) == (2, True, False)
     assert "container ollama computes on NVIDIA H100 80GB HBM3" in said["words"]
+
+
+@pytest.mark.parametrize(("rate", "proved"), [(250, True), (20, False)])
+def test_a_gpu_host_is_proved_when_all_three_agree(alone: Alone, rate: int, proved: bool) -> None:
+    # In place of the engine a double that says it has the model on the GPU. Docker, cgroups and ports are real.
+    image = alone.ssh("sudo docker inspect --format '{{.Image}}' ollama").strip()
+    program = base64.b64encode(DOUBLE.read_bytes()).decode()
+    options = "--name ollama --publish 127.0.0.1:11434:11434 --volume /opt/double.py:/double.py:ro --entrypoint python3"
+    alone.ssh(f"echo {program} | base64 -d | sudo tee /opt/double.py >/dev/null; sudo docker rm --force ollama")
+    alone.ssh(f"sudo docker run --detach {options} {image} /double.py 11434 {rate}")
+    alone.ssh(f"timeout 30 sh -c 'until {ANSWERS}; do sleep 0.2; done' 2>/dev/null")
+    alone.nvidia_smi(pid=alone.server())
+    code, hosts = proof(alone.lab, "--inventory", str(alone.inventory))
+    said = hosts[alone.name]["proof"]
+    assert (code, said["proved"]) == ((0, True) if proved else (2, False)), said
+    assert [signal["agrees"] for signal in said["signals"].values()] == [True, True, proved]
+    if not proved:
+        assert "the GPU is used and slow" in said["words"]
 
 
 # ---------------------------------------------------------------- closed

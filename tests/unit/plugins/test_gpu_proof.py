@@ -83,6 +83,9 @@ def test_it_is_proved_when_all_three_agree_and_never_else(expected: str, said: t
     ("said", "clues", "reason", "remedy"),
     [
         pytest.param((False, False, False), {"host": "mismatch"}, "does not answer: mismatch", "reboot", id="host"),
+        pytest.param(
+            (None, None, None), {"host": "mismatch"}, "does not answer: mismatch", "reboot", id="host, unseen"
+        ),
         pytest.param((False, False, False), {"made_with_gpu": False}, "made without a GPU", "./inv up", id="made"),
         pytest.param(
             (True, False, False),
@@ -96,6 +99,8 @@ def test_it_is_proved_when_all_three_agree_and_never_else(expected: str, said: t
         pytest.param((True, True, False), {}, "used and slow", "ollama_proof_floor", id="slow"),
         pytest.param((True, True, None), {}, "too short", "ollama_proof_model", id="short"),
         pytest.param((None, True, True), {}, "dropped from memory", "idle", id="dropped"),
+        # Two that agree know better than how the container was made.
+        pytest.param((True, True, False), {"made_with_gpu": False}, "used and slow", "idle", id="slow, made by hand"),
     ],
 )
 def test_the_likely_reason_is_named_with_what_to_do(
@@ -104,6 +109,16 @@ def test_the_likely_reason_is_named_with_what_to_do(
     told = gpu_proof.cause(judged("gpu", said), CLUES | clues)
     assert reason in told[0]
     assert remedy in told[1]
+
+
+def test_a_cpu_that_is_below_its_own_floor_is_not_blamed_on_a_gpu() -> None:
+    floor = {"tokens_per_second": 20.0, "source": "as ollama_proof_floor says", "why": ""}
+    seen = {"loaded": vram(0), "processes": processes([]), "rate": 12.1, "floor": floor}
+    record = gpu_proof.judge("cpu", MODEL, seen)
+    assert not record["proved"]
+    assert gpu_proof.cause(record, CLUES)[0] == "the host is slower than ollama_proof_floor says"
+    used = gpu_proof.judge("cpu", MODEL, {**seen, "loaded": vram(1)})
+    assert "a GPU is used although the CPU is meant" in gpu_proof.cause(used, CLUES)[0]
 
 
 def test_a_model_that_lies_partly_in_ram_is_no_proof_and_says_so() -> None:

@@ -83,9 +83,7 @@ def test_it_is_proved_when_all_three_agree_and_never_else(expected: str, said: t
     ("said", "clues", "reason", "remedy"),
     [
         pytest.param((False, False, False), {"host": "mismatch"}, "does not answer: mismatch", "reboot", id="host"),
-        pytest.param(
-            (None, None, None), {"host": "mismatch"}, "does not answer", "reboot", id="host, unseen"
-        ),
+        pytest.param((None, None, None), {"host": "mismatch"}, "does not answer", "reboot", id="host, unseen"),
         pytest.param((False, False, False), {"made_with_gpu": False}, "made without a GPU", "./inv up", id="made"),
         pytest.param(
             (True, False, False),

@@ -80,6 +80,16 @@ def test_an_open_port_and_a_lying_signal_are_both_told(inventory: Path, server: 
     assert "here: memory disagrees" in said
 
 
+def test_a_host_that_must_have_a_gpu_is_not_proved_by_its_cpu(inventory: Path) -> None:
+    hosts = yaml.safe_load((inventory / "hosts.yml").read_text())["all"]["children"]["gpu_servers"]["hosts"]
+    write(inventory, here=hosts["here"] | {"ollama_use_gpu": True, "gpu_preflight_gpu_required": True})
+    result = proof.prove(inventory, None)
+    told = the_only(result).proof
+    assert told is not None
+    assert (result.exit_code, told["expected"], told["proved"]) == (2, "gpu", False)
+    assert "the host's own driver does not answer: no GPU here" in told["words"]
+
+
 def test_a_host_without_models_is_not_proved(inventory: Path, server: ProofOllama) -> None:
     server.models.clear()
     result = proof.prove(inventory, None)

@@ -12,6 +12,7 @@ import yaml
 
 from ollama_fleet import proof
 from ollama_fleet.errors import FleetError
+from ollama_fleet.playbook import run_playbook
 from tests.serving_support.proof_double import Programs, ProofOllama
 
 # This machine, by an address that the playbook does not take for loopback.
@@ -121,3 +122,16 @@ def test_a_host_that_is_not_there_hides_no_other(inventory: Path) -> None:
 def test_nobody_to_ask_is_an_error(inventory: Path) -> None:
     with pytest.raises(FleetError):
         proof.prove(inventory, "nobody")
+
+
+def test_without_a_program_that_judges_the_playbook_fails_the_host_itself(
+    inventory: Path, server: ProofOllama, capfd: pytest.CaptureFixture[str]
+) -> None:
+    server.on_gpu = 1.0
+    assert run_playbook("prove", inventory) == 2
+    said = " ".join(capfd.readouterr().out.split())
+    assert "here: failed: Ollama is not proved to answer from the CPU: memory disagrees" in said
+    assert "remedy: run ./inv up --full for this host, or set ollama_use_gpu: true" in said
+    with socket.create_server((OUTSIDE, int(server.url.rsplit(":", 1)[1]))):
+        assert run_playbook("prove", inventory) == 2
+    assert "here: failed: port" in " ".join(capfd.readouterr().out.split())

@@ -29,6 +29,7 @@ options:
   files:
     description:
       - The project's files that everybody may read, C(compose.yaml) among them. The folder must be there.
+      - With O(state=absent) files are left alone.
     type: list
     elements: dict
     default: []
@@ -397,7 +398,7 @@ def ensure(project: Project, files: ProjectFiles, state: str, check_mode: bool) 
         return {"changed": False, "actions": [], "containers": []}
     project.require_docker()
     before = project.containers()
-    diff, names = files.diff(), [file.name for file in files.changed()]
+    diff, names = (files.diff(), [file.name for file in files.changed()]) if state == "present" else ([], [])
     services: list[Service] = []
     if state == "absent":
         actions = plan_actions(services, before, {})

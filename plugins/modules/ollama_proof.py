@@ -363,7 +363,7 @@ def answers(server, holder, cards, model, params):
     floor = floor_for(cards, model, params)
     was_loaded = loaded_as(server, model["name"]) is not None
     best = {"text": "", "tokens": 0, "tokens_per_second": None}
-    for _attempt in range(params["attempts"]):
+    for _attempt in range(max(1, params["attempts"])):
         answer = generate(server, model["name"], params["tokens"], keep=not was_loaded)
         best = max(best, answer, key=lambda one: (one["tokens_per_second"] or 0, one["tokens"]))
         seen = {

@@ -115,6 +115,14 @@ def test_check_mode_writes_nothing_and_shows_no_secret(docker: DockerDouble) -> 
     assert PASSWORD not in json.dumps([fresh, result])
 
 
+def test_a_project_that_goes_leaves_its_files(docker: DockerDouble) -> None:
+    run(docker, "good:1", PROXY)
+    before = on_disk(docker)
+    gone = ensure(Project(docker), files(docker, "good:2"), "absent", False)
+    assert (gone["changed"], gone["files_changed"], docker.containers, on_disk(docker)) == (True, [], [], before)
+    assert not ensure(Project(docker), files(docker, "good:2"), "absent", False)["changed"]
+
+
 @pytest.mark.parametrize(
     ("image", "says"),
     [

@@ -167,6 +167,25 @@ def doors(c: Context, inventory: str = LAB_INVENTORY, limit: str = "") -> None:
     play("doors", inventory, limit)
 
 
+@task(help={"inventory": INVENTORY, "limit": LIMIT, "json": "print JSON instead of a table"})
+def prove(c: Context, inventory: str = LAB_INVENTORY, limit: str = "", json: bool = False) -> None:
+    """Have a model answer on every host, and prove that the GPU did it and that nobody else can ask.
+
+    Exit codes: 0 every host is proved, 2 one is not, 4 one could not be reached, 1 nothing ran.
+    """
+    from rich.console import Console
+
+    from ollama_fleet import proof
+
+    with explained():
+        result = proof.prove(inventory_path(inventory), limit or None)
+    if json:
+        print(result.to_json())
+    else:
+        proof.show(result, Console())
+    raise Exit(code=result.exit_code)
+
+
 def play(
     name: str,
     inventory: str,
@@ -554,7 +573,7 @@ def family(name: str, default: Any = None, **tasks: Any) -> Collection:
     return collection
 
 
-ns = Collection(up, plan, down, doors, bench, build, lock)
+ns = Collection(up, plan, prove, down, doors, bench, build, lock)
 ns.add_collection(family("bundle", save=bundle_save, load=bundle_load))
 ns.add_collection(family("driver", upgrade=driver_upgrade, rollback=driver_rollback, unlock=driver_unlock))
 ns.add_collection(family("lab", default=lab_up, up=lab_up, down=lab_down, status=lab_status, ssh=lab_ssh))

@@ -15,13 +15,37 @@ description:
     C(docker compose up) only when something differs. A project that is up as its file says costs no change.
   - Images are pulled only when the host lacks them. What an image reference means is then fixed, so use a digest or a
     tag that does not move.
-  - A project that does not come up is an error that carries the last lines of its containers' logs.
+  - With O(files) it writes the project's files as well. When the project does not come up with them, the old files are
+    put back and the old containers run again; without old ones nothing of the new is left. What was there is kept in
+    the folder C(.before) of the project until the new works, so that a run that was cut has a way back, too.
+  - A project that does not come up is an error that carries the last lines of its containers' logs. Values of
+    O(secret_files) and passwords in addresses are left out of it.
 options:
   project_src:
     description:
       - Folder with the project's C(compose.yaml).
     type: path
     required: true
+  files:
+    description:
+      - The project's files that everybody may read, C(compose.yaml) among them. The folder must be there.
+      - With O(state=absent) files are left alone.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      name:
+        description: Name in the folder.
+        type: str
+        required: true
+      content:
+        description: The whole text. Without one the file is removed.
+        type: str
+  secret_files:
+    description:
+      - Environment files that only their owner may read, text by name. They show in no diff and no message.
+    type: dict
+    default: {}
   project_name:
     description:
       - Compose's name for the project. By default the folder's name.
@@ -54,9 +78,10 @@ attributes:
     support: full
     description:
       - Lists what would be done. Where Docker or the Compose file is not there yet, says so and reports a change.
+      - Changed files are a change; what they mean for the containers is known when they are written.
   diff_mode:
     support: full
-    description: One line per service before and after.
+    description: The files that are no secret, and one line per service before and after.
 """
 
 EXAMPLES = r"""
@@ -64,6 +89,16 @@ EXAMPLES = r"""
   ollama_fleet.stack.compose_project:
     project_src: /opt/ollama-fleet/ollama
     ready_url: http://127.0.0.1:11434/api/version
+
+- name: Run it with other settings, or leave it as it was
+  ollama_fleet.stack.compose_project:
+    project_src: /opt/ollama-fleet/ollama
+    ready_url: http://127.0.0.1:11434/api/version
+    files:
+      - name: compose.yaml
+        content: "{{ lookup('ansible.builtin.template', 'compose.yaml.j2') }}"
+    secret_files:
+      ollama.env: "{{ lookup('ansible.builtin.template', 'ollama.env.j2') }}"
 
 - name: Remove it
   ollama_fleet.stack.compose_project:
@@ -84,8 +119,13 @@ containers:
   elements: dict
   returned: always
   sample: [{"name": "ollama", "image": "docker.io/ollama/ollama:0.32.15", "image_id": "sha256:5f9", "state": "running"}]
+files_changed:
+  description: Names of the files that were written or removed, or would be in check mode.
+  type: list
+  elements: str
+  returned: success
 reason:
-  description: Why it did not work, with the last line of the container's log.
+  description: Why it did not work, with the last line of the container's log, and what runs now.
   type: str
   returned: on failure
 log:
@@ -122,8 +162,11 @@ from ansible_collections.ollama_fleet.stack.plugins.module_utils.compose_cli imp
     read_services,
     read_version,
 )
+from ansible_collections.ollama_fleet.stack.plugins.module_utils.compose_files import ProjectFiles, hidden, wanted
 from ansible_collections.ollama_fleet.stack.plugins.module_utils.errors import FleetError
 
+# So long after a start an old container counts as running, when its address is not known.
+SETTLED_SECONDS = 10
 COMPOSE_FILE = "compose.yaml"
 
 
@@ -241,13 +284,37 @@ class Project:
             _code, out, err = self.docker("logs", "--tail", str(self.module.params["log_lines"]), suspect.container_id)
             log = (out + err).strip()
             why = f"{why}; {describe_failure(suspect)}; the last that it said: {last_line(log)}"
+        # With a way back, there is none of it left to read.
+        more = "" if self.module.params["files"] else f" (more of the log: docker compose -p {self.name} logs)"
         return FleetError(
             f"Project {self.name} did not start",
             why,
-            "correct the setting, port or image that these words name, then run again "
-            f"(more of the log: docker compose -p {self.name} logs)",
+            f"correct the setting, port or image that these words name, then run again{more}",
             log,
         )
+
+    def run_again(self, before: list[Container], running: bool) -> str:
+        """Have the old containers again, with the old files in their place; why it did not work, or nothing.
+
+        running: whether they ran. Those that the failed change did not get to are left alone.
+        """
+        now = {container.container_id for container in self.containers() if container.state == "running"}
+        untouched = {container.container_id for container in before if container.state == "running"}
+        if untouched and untouched <= now:
+            return ""
+        how = "--detach" if running else "--no-start"
+        code, _out, err = self.compose("up", how, "--remove-orphans", "--pull", "never")
+        if code or not running:
+            return last_line(err) if code else ""
+        return self.settled(before)
+
+    def settled(self, before: list[Container]) -> str:
+        """Wait until what was started runs without stopping again. Its address may have been another one."""
+        url, until = self.module.params["ready_url"], time.monotonic() + SETTLED_SECONDS
+        while time.monotonic() < until and not (url and not probe(url)):
+            time.sleep(0.5)
+        failed = failed_container(self.containers(), before)
+        return describe_failure(failed) if failed else ""
 
     def down(self) -> None:
         # Without a file: containers and networks are found by their labels, even when the folder is gone.
@@ -281,30 +348,77 @@ def apply(project: Project, actions: list[Action], services: list[Service], befo
     project.up(before)
 
 
-def ensure(project: Project, state: str, check_mode: bool) -> dict[str, Any]:
+def bring_up(project: Project, before: list[Container], check_mode: bool) -> tuple[list[Service], list[Action]]:
+    """Have the services run as the files say; return them and what was done, or would be."""
+    project.require_file()
+    services = project.services()
+    actions = plan_actions(services, before, project.image_ids(services))
+    if actions and not check_mode:
+        apply(project, actions, services, before)
+    return services, actions
+
+
+def with_files(project: Project, files: ProjectFiles, before: list[Container]) -> tuple[list[Service], list[Action]]:
+    """As bring_up with new files, or everything as it was and a FleetError that says what runs now."""
+    try:
+        files.write(there=bool(before), running=any(container.state == "running" for container in before))
+        result = bring_up(project, before, check_mode=False)
+    except FleetError as problem:
+        raise way_back(project, files, before, problem) from problem
+    except OSError as error:
+        files.put_back()
+        raise FleetError(
+            f"The files of project {project.name} cannot be written",
+            f"{error} (what was there is as it was)",
+            f"see the disk and the rights of {project.folder}, then run again",
+        ) from error
+    files.settle()
+    return result
+
+
+def way_back(project: Project, files: ProjectFiles, before: list[Container], problem: FleetError) -> FleetError:
+    """Put back files and containers; return the problem with what came of that."""
+    was = files.was()
+    if not was["there"]:
+        # By labels, and before its files go: what did not start is of no use to anybody.
+        project.docker("compose", "--project-name", project.name, "down", "--remove-orphans")
+    files.put_back()
+    if was["there"]:
+        why_not = project.run_again(before, was["running"])
+        runs = "it runs with them" if was["running"] else "it is stopped, as it was"
+        words = f"the old settings are back, and {f'it does not start with them: {why_not}' if why_not else runs}"
+    else:
+        words = "nothing of it is left on the host"
+    return FleetError(problem.what, f"{problem.why.rstrip('. ')} ({words})", problem.remedy, problem.log)
+
+
+def ensure(project: Project, files: ProjectFiles, state: str, check_mode: bool) -> dict[str, Any]:
     """The module's result; FleetError when the state was not reached."""
     if state == "absent" and not project.has_docker():
         return {"changed": False, "actions": [], "containers": []}
     project.require_docker()
     before = project.containers()
+    diff, names = (files.diff(), [file.name for file in files.changed()]) if state == "present" else ([], [])
+    services: list[Service] = []
     if state == "absent":
-        services: list[Service] = []
         actions = plan_actions(services, before, {})
         if actions and not check_mode:
             project.down()
+    elif (names or files.pending()) and not check_mode:
+        services, actions = with_files(project, files, before)
+    elif names and not os.path.exists(project.file):
+        actions = []
     else:
-        project.require_file()
-        services = project.services()
-        actions = plan_actions(services, before, project.image_ids(services))
-        if actions and not check_mode:
-            apply(project, actions, services, before)
+        services, actions = bring_up(project, before, check_mode)
     after = before if check_mode or not actions else project.containers()
     planned = planned_text(before, services, actions) if check_mode else as_text(after)
+    containers = {"before": as_text(before), "after": planned}
     return {
-        "changed": bool(actions),
+        "changed": bool(actions or names),
         "actions": [{"action": action.verb, "service": action.service, "reason": action.reason} for action in actions],
         "containers": [container.as_result() for container in after],
-        "diff": {"before": as_text(before), "after": planned},
+        "files_changed": names,
+        "diff": [*diff, containers] if files.files else containers,
     }
 
 
@@ -312,6 +426,13 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "project_src": {"type": "path", "required": True},
+            "files": {
+                "type": "list",
+                "elements": "dict",
+                "default": [],
+                "options": {"name": {"type": "str", "required": True}, "content": {"type": "str"}},
+            },
+            "secret_files": {"type": "dict", "default": {}, "no_log": True},
             "project_name": {"type": "str"},
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
             "ready_url": {"type": "str"},
@@ -320,21 +441,24 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    state = module.params["state"]
+    params = module.params
+    files = ProjectFiles(params["project_src"], wanted(params["files"], params["secret_files"]))
+    secrets = files.secrets()
+
+    def told(problem: FleetError) -> dict[str, str]:
+        return {name: hidden(text, secrets) for name, text in problem.as_result().items()}
+
     try:
-        result = ensure(Project(module), state, module.check_mode)
+        result = ensure(Project(module), files, params["state"], module.check_mode)
     except NotReadyError as problem:
         if not module.check_mode:
-            module.fail_json(**problem.as_result())
-        wanted = state == "present"
-        msg = (
-            f"{problem.what} ({problem.why}). Once it is there, the project would be brought up"
-            if wanted
-            else problem.what
-        )
-        result = {"changed": wanted, "actions": [], "containers": [], "msg": msg}
+            module.fail_json(**told(problem))
+        present = params["state"] == "present"
+        later = f"{problem.what} ({problem.why}). Once it is there, the project would be brought up"
+        result = {"changed": present, "actions": [], "containers": [], "msg": later if present else problem.what}
+        result |= {"diff": files.diff()} if present and files.files else {}
     except FleetError as problem:
-        module.fail_json(**problem.as_result())
+        module.fail_json(**told(problem))
     module.exit_json(**result)
 
 

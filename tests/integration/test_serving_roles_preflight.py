@@ -78,6 +78,28 @@ GOOD = {
         {"gpus": [H100], "docker": DOCKER_25},
         ollama_gpu_device_ids=["GPU-1"],
     ),
+    "proxied": case(
+        "ollama",
+        ['+      NO_PROXY: "10.0.0.0/24,cache1"', "/ollama.env", "(not shown, changed)"],
+        ollama_https_proxy=f"http://u:{PROXY_PASSWORD}@proxy:3128",
+        ollama_no_proxy=["10.0.0.0/24", "cache1"],
+    ),
+    "authority": case(
+        "ollama",
+        ['SSL_CERT_FILE: "/etc/ollama-fleet/ca.pem"', "/ca.pem", "ollama-fleet.ca: ", "-----BEGIN CERTIFICATE-----"],
+        ollama_ca_certificate=FLEET.certificate,
+    ),
+    "mirrored": case(
+        "ollama",
+        ['image: "mirror.lab:5000/hub/ollama/ollama:0.32.15"'],
+        ollama_image_prefix="mirror.lab:5000/hub",
+    ),
+    "cpu-on-purpose": case(
+        "ollama",
+        ['CUDA_VISIBLE_DEVICES: "-1"', 'NVIDIA_VISIBLE_DEVICES: "void"'],
+        {"gpus": [H100]},
+        ollama_use_gpu=False,
+    ),
     "digest": case("ollama", ["@sha256:"], ollama_image="registry.lab:5000/ollama@sha256:" + "a" * 64),
     "no-models": case("ollama_models", []),
     "models-before-ollama": case(
@@ -130,6 +152,41 @@ GOOD = {
 REFUSED = {
     "unpinned": case("ollama", ["names no version", "ollama_image"], ollama_image="registry.lab:5000/ollama/ollama"),
     "twice": case("ollama", ["OLLAMA_HOST", "ollama_environment"], ollama_environment={"OLLAMA_HOST": "0.0.0.0"}),  # noqa: S104
+    "proxy-twice": case(
+        "ollama",
+        ["sets HTTPS_PROXY, which this role sets itself"],
+        ollama_https_proxy="http://proxy:3128",
+        ollama_environment={"HTTPS_PROXY": f"http://u:{PROXY_PASSWORD}@proxy:3128"},
+    ),
+    "odd-proxy": case(
+        "ollama",
+        ["ollama_https_proxy is no address of a proxy", "%2F"],
+        ollama_https_proxy=f"u:{PROXY_PASSWORD}@proxy:3128",
+    ),
+    "odd-mirror": case(
+        "ollama",
+        ["ollama_image_prefix is 'http://mirror.lab:5000/'", "without http://"],
+        ollama_image_prefix="http://mirror.lab:5000/",
+    ),
+    "odd-keep-alive": case(
+        "ollama", ["ollama_keep_alive is 'five minutes', which is no duration"], ollama_keep_alive="five minutes"
+    ),
+    "odd-load-timeout": case("ollama", ["ollama_load_timeout is '5 m'"], ollama_load_timeout="5 m"),
+    "cache-without-flash": case(
+        "ollama",
+        ["would silently take f16", "ollama_flash_attention: true"],
+        ollama_kv_cache_type="q8_0",
+        ollama_flash_attention=False,
+    ),
+    "key-as-authority": case(
+        "ollama", ["ollama_ca_certificate is no certificate"], ollama_ca_certificate=PAIR.certificate + PAIR.key
+    ),
+    "other-gpu": case(
+        "ollama",
+        ["ollama_gpu_device_ids names GPU-9, and the host has GPU-1"],
+        {"gpus": [{**H100, "uuid": "GPU-1"}]},
+        ollama_gpu_device_ids=["GPU-9"],
+    ),
     "no-context": case("ollama", ["ollama_context_length is 0", "less than 256"], ollama_context_length=0),
     "wrong-type": case("ollama", ["ollama_context_length", "int"], ollama_context_length="plenty"),
     "wrong-cache": case("ollama", ["ollama_kv_cache_type", "q8_0"], ollama_kv_cache_type="q5"),

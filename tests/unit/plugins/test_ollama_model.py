@@ -167,7 +167,7 @@ def test_success_in_the_middle_does_not_count_at_the_end() -> None:
 @pytest.mark.parametrize(
     ("words", "remedy"),
     [
-        ("tls: failed to verify certificate: x509: certificate signed by unknown authority", "SSL_CERT_FILE"),
+        ("tls: failed to verify certificate: x509: certificate signed by unknown authority", "ollama_ca_certificate"),
         ("write /root/.ollama/models/blobs/x: no space left on device", "disk"),
         ("412: The model you are attempting to pull requires a newer version of Ollama", "ollama_image"),
         ("something never heard of", "docker logs ollama"),

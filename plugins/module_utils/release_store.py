@@ -104,9 +104,9 @@ class Releases:
     def after(self, name):
         """Return the links as they are to be once a release runs."""
         links = self.links()
-        if links[CURRENT] == name:
-            return links
-        return {CURRENT: name, PREVIOUS: links[CURRENT]}
+        old = links[CURRENT]
+        # A link that a person led to nothing is no way back.
+        return {CURRENT: name, PREVIOUS: old if old not in (None, name) and self.note(old) else links[PREVIOUS]}
 
     def surplus(self):
         """Return the releases that neither link leads to, sorted."""

@@ -56,6 +56,13 @@ def case(role: str, says: list[str], facts: dict[str, Any] | None = None, **vari
 
 
 NATIVE = {"ollama_mode": "native", "ollama_release_checksum": "sha256:" + "c" * 64}
+NATIVE_RECORD = {
+    "complete": True,
+    "inputs": {},
+    "role_digest": "",
+    "keep": {"ports": [11434], "native": {"folder": "/opt/ollama", "user": True}},
+    "drift": [],
+}
 
 
 GOOD = {
@@ -74,6 +81,11 @@ GOOD = {
     ),
     "native-gpu": case("ollama", ["nvidia-modprobe -c 0 -u"], {"gpus": [H100]}, **NATIVE),
     "native-in-a-home": case("ollama", ["ProtectHome=read-only"], **NATIVE, ollama_data_dir="/home/models"),
+    "docker-after-native": case(
+        "ollama",
+        ["changed: [docker-after-native]", "/etc/ollama-fleet/ollama.env", "127.0.0.1:11434:11434"],
+        {"records": {"ollama": NATIVE_RECORD}},
+    ),
     "plain": case("ollama", ["127.0.0.1:11434:11434", 'OLLAMA_CONTEXT_LENGTH: "8192"', 'OLLAMA_NO_CLOUD: "1"']),
     "tuned": case(
         "ollama",

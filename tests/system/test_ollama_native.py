@@ -1,6 +1,6 @@
 """Ollama without a container on one host: installed, updated, damaged, changed over to Docker and back, taken away.
 
-The releases are archives of the layout that Ollama's have, made here; their server is the lab's engine, a named stand-in.
+The releases are archives of the layout that Ollama's have, made here; their server is the lab's engine, a stand-in.
 systemd, Docker, users and files are real.
 """
 
@@ -53,7 +53,7 @@ getent passwd ollama; getent group ollama
 systemctl is-enabled ollama 2>/dev/null; systemctl is-active ollama
 true
 """
-ASK = "import json, urllib.request as u; print(u.urlopen(u.Request('http://127.0.0.1:11434{path}', {body})).read().decode())"
+ASK = "from urllib.request import *; print(urlopen(Request('http://127.0.0.1:11434{path}', {body})).read().decode())"
 REMOVAL = [
     {
         "hosts": "all",

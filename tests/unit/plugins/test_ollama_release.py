@@ -240,6 +240,8 @@ def test_links_move_and_come_back_and_what_is_older_goes(tmp_path: Path) -> None
     assert releases.links() == {"current": "2.0.0", "previous": "1.0.0"}
     assert releases.prune() == ["3.0.0"]
     assert names(tmp_path / "o") == ["1.0.0", "2.0.0", "current", "previous", "theirs"]
+    releases.point({"current": "nowhere", "previous": "1.0.0"})
+    assert releases.after("2.0.0") == {"current": "2.0.0", "previous": "1.0.0"}
     releases.point({"current": None, "previous": None})
     assert releases.links() == {"current": None, "previous": None}
 

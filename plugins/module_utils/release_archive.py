@@ -108,7 +108,7 @@ def damaged(path, why):
 def _members(path, zstd):
     """Yield an iterator of (Entry, file or None) over an archive, each judged before it is given out."""
     try:
-        with _stream(path, zstd) as stream, tarfile.open(fileobj=stream, mode="r|") as archive:
+        with _stream(path, zstd) as stream, tarfile.open(fileobj=stream, mode="r|", bufsize=CHUNK) as archive:
             yield _judged_all(archive, path)
     except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise damaged(path, str(error) or type(error).__name__) from error

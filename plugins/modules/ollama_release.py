@@ -14,6 +14,7 @@ description:
     Names and links that lead out of the folder, devices and what comes twice are refused.
   - Unpacks beside the releases that are there. A release has its name only when it is whole.
   - Which release runs is not decided here, but by M(ollama_fleet.stack.ollama_native).
+  - While it downloads, the controller shows bytes, rate and time left (see docs/distribution.md).
 options:
   path:
     description: Folder of the releases.
@@ -41,6 +42,11 @@ options:
     description: Seconds without a byte after which a download has failed.
     type: int
     default: 60
+  progress_file:
+    description:
+      - Where to write how far the download is, as JSON, once a second. It is removed at the end.
+      - The action plugin of the same name sets and reads it.
+    type: path
 attributes:
   check_mode:
     support: full
@@ -94,6 +100,7 @@ import urllib.request
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.ollama_fleet.stack.plugins.module_utils import release_archive
 from ansible_collections.ollama_fleet.stack.plugins.module_utils.errors import FleetError
+from ansible_collections.ollama_fleet.stack.plugins.module_utils.pull_state import PullState
 from ansible_collections.ollama_fleet.stack.plugins.module_utils.release_store import Releases
 
 PASSWORD = re.compile(r"(?<=://)[^/@\s]+@")
@@ -113,15 +120,28 @@ def opener(url, environment):
     )
 
 
-def fetch(url, target, environment, timeout):
-    """Put what is at an address into a file; FleetError when that fails or the disk is too small for it."""
+def fetch(url, target, params):
+    """Put what is at an address into a file; FleetError when that fails or the disk is too small for it.
+
+    params: of the module
+    """
     shown = PASSWORD.sub("***@", url)
+    told = {
+        "model": f"Ollama {params['version']}",
+        "source": urllib.parse.urlsplit(url).hostname or shown,
+        "status": "pulling the archive",
+    }
     try:
-        with opener(url, environment).open(url, timeout=timeout) as answer, open(target, "wb") as file:
+        with (
+            PullState(params["progress_file"]) as state,
+            opener(url, params["environment"]).open(url, timeout=params["timeout"]) as answer,
+            open(target, "wb") as file,
+        ):
             size = int(answer.headers.get("Content-Length") or 0)
             release_archive.check_room(size, os.path.dirname(target))
             while chunk := answer.read(release_archive.CHUNK):
                 file.write(chunk)
+                state.tell({**told, "completed": file.tell(), "total": size})
             if size > file.tell():
                 raise OSError(f"the connection ended after {file.tell()} of {size} bytes")
     except (OSError, http.client.HTTPException, ValueError) as error:
@@ -136,7 +156,7 @@ def fetch(url, target, environment, timeout):
 
 
 @contextlib.contextmanager
-def archive_of(source, releases, environment, timeout):
+def archive_of(source, releases, params):
     """Yield the path of the archive on the host; one that was fetched is gone afterwards."""
     address = urllib.parse.urlsplit(source)
     if address.scheme in ("", "file"):
@@ -149,7 +169,7 @@ def archive_of(source, releases, environment, timeout):
         return
     target = releases.path(ARCHIVE)
     try:
-        fetch(source, target, environment, timeout)
+        fetch(source, target, params)
         yield target
     finally:
         with contextlib.suppress(FileNotFoundError):
@@ -171,7 +191,7 @@ def ensure(params, zstd, check_mode):
         # For all: the server is not root, and an administrator's umask may be tighter.
         os.umask(0o022)
         os.makedirs(params["path"], exist_ok=True)
-        with archive_of(params["source"], releases, params["environment"], params["timeout"]) as archive:
+        with archive_of(params["source"], releases, params) as archive:
             release_archive.verify(archive, params["checksum"])
             release_archive.check_room(release_archive.contents(archive, zstd).size, params["path"])
             releases.add(name, params["version"], archive, params["checksum"], zstd)
@@ -194,6 +214,7 @@ def main():
             # A proxy's address may hold a password.
             "environment": {"type": "dict", "default": {}, "no_log": True},
             "timeout": {"type": "int", "default": 60},
+            "progress_file": {"type": "path"},
         },
         supports_check_mode=True,
     )

@@ -210,8 +210,11 @@ def test_check_mode_on_a_fresh_host_shows_the_unit_and_does_nothing(machine: Mac
 
 
 def test_unit_of_others_is_left_alone(machine: Machine, fresh: str) -> None:
+    machine.ssh(f"sudo mkdir {UNIT}.d && echo '[Service]' | sudo tee {UNIT}.d/override.conf")
+    assert f"{UNIT}.d is not this role's" in machine.fails()
+    assert machine.ssh(f"cat {UNIT}.d/override.conf && sudo rm -r {UNIT}.d") == "[Service]\n"
     machine.ssh(f"echo '[Service]' | sudo tee {UNIT}")
-    assert "is not this role's" in machine.fails()
+    assert f"{UNIT} is not this role's" in machine.fails()
     assert machine.ssh(f"cat {UNIT} && sudo rm {UNIT}") == "[Service]\n"
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.ollama_fleet.stack.plugins.module_utils import release_archive
+from ansible_collections.ollama_fleet.stack.plugins.module_utils import pull_state, release_archive
 from ansible_collections.ollama_fleet.stack.plugins.module_utils.errors import FleetError
 from ansible_collections.ollama_fleet.stack.plugins.module_utils.release_store import Releases
 from ansible_collections.ollama_fleet.stack.plugins.modules.ollama_release import ensure
@@ -41,6 +41,7 @@ def run(root: Path, archive: Path | str | None, check_mode: bool = False, **para
         "source": str(archive) if archive else None,
         "environment": {},
         "timeout": 5,
+        "progress_file": None,
     }
     zstd = params.pop("zstd", ZSTD)
     result: dict[str, Any] = ensure({**defaults, **params}, zstd, check_mode)
@@ -282,6 +283,23 @@ def test_archive_of_a_mirror_is_fetched_and_not_kept(tmp_path: Path, mirror: str
     archive = pack(tmp_path / "www" / "r.tgz")
     assert run(tmp_path / "o", f"{mirror}/r.tgz", checksum=checksum(archive))["changed"]
     assert names(tmp_path / "o") == ["1.0.0"]
+
+
+def test_how_far_a_fetch_is_is_written_down_while_it_runs(
+    tmp_path: Path, mirror: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[dict[str, Any]] = []
+    monkeypatch.setattr(pull_state, "_write", lambda _path, state: told.append(state))
+    archive = pack(tmp_path / "www" / "r.tgz")
+    run(tmp_path / "o", f"{mirror}/r.tgz", checksum=checksum(archive), progress_file=str(tmp_path / "progress"))
+    size = archive.stat().st_size
+    assert told[0] == {
+        "model": "Ollama 1.0.0",
+        "source": "127.0.0.1",
+        "status": "pulling the archive",
+        "completed": size,
+        "total": size,
+    }
 
 
 @pytest.mark.parametrize(("name", "why"), [("none.tgz", "404"), ("cut-r.tgz", "after")])

@@ -50,6 +50,8 @@ class Unit:
         identifier: SyslogIdentifier of the unit, because a process that is gone has no other name in the journal
         since: seconds of the epoch
         """
+        # Of a process that ended a moment ago, too.
+        self.run(["journalctl", "--sync"])
         command = ["journalctl", f"--unit={self.name}", f"--since=@{int(since)}", f"--lines={lines}"]
         for narrower in ([f"--identifier={identifier}"], []):
             _code, out, _err = self.run([*command, *narrower, "--no-pager", "--output=cat", "--quiet"])

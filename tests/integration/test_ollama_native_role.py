@@ -24,6 +24,19 @@ from tests.serving_support import systemd_shim
 from tests.unit.plugins.host_trees import HostTree
 from tests.unit.plugins.release_archives import checksum
 
+# A docker with one container, which does not really serve: whether it runs is a file, what was asked another.
+DOCKER = """#!/bin/sh
+here=$(dirname "$0")
+echo "$*" >> "$here/asked"
+case "$*" in
+  *State.Running*) test -e "$here/runs" && echo true || echo false ;;
+  "stop ollama") rm "$here/runs" ;;
+  "start ollama") touch "$here/runs" ;;
+  "ps --filter"*) echo ollama; cat "$here/neighbours" ;;
+  "compose version"*) echo 2.26.1 ;;
+  "version"*) echo 26.1.5 ;;
+esac
+"""
 pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="files become root's")
 START = '#!/bin/sh\n# VERSION\nPYTHONPATH="$(dirname "$(readlink -f "$0")")/../lib/ollama" exec python3 -m engine\n'
 CRASH = "#!/bin/sh\necho this release cannot start\nexit 3\n"
@@ -157,3 +170,49 @@ def test_release_is_installed_and_left_when_the_next_one_does_not_start(native: 
     assert links == {"current": "1.0.0"}
     for result in (first, failed):
         assert PASSWORD not in result.stdout + result.stderr
+
+
+def test_container_that_does_not_start_leaves_the_service(native: Native, tmp_path: Path) -> None:
+    native.release("1.0.0")
+    assert changed_tasks(native.run())
+    unit, settings = native.unit_file.read_text(), native.settings.read_text()
+    # A Docker that does not answer.
+    (tmp_path / "bin/docker").write_text("#!/bin/sh\necho 'Cannot connect to the Docker daemon' >&2\nexit 1\n")
+    (tmp_path / "bin/docker").chmod(0o755)
+    failed = native.run(ollama_mode="docker")
+    assert failed.returncode == 2
+    assert "systemd runs the server as before, because: Docker does not answer" in failed.stdout
+    assert native.version() == "1.0.0"
+    assert (native.unit_file.read_text(), native.settings.read_text()) == (unit, settings)
+    assert (tmp_path / "bin/enabled").exists()
+    assert not (tmp_path / "project").exists()
+
+
+def test_container_gives_way_comes_back_and_is_left_to_those_who_need_it(native: Native, tmp_path: Path) -> None:
+    (tmp_path / "bin/docker").write_text(DOCKER)
+    (tmp_path / "bin/docker").chmod(0o755)
+    asked, runs, neighbours = (tmp_path / "bin" / name for name in ("asked", "runs", "neighbours"))
+    runs.touch()
+    container = {"name": "ollama", "project_dir": f"{tmp_path}/project", "state": "running", "ports": []}
+    native.facts["docker"]["containers"] = [container]
+    (tmp_path / "project").mkdir()
+
+    neighbours.write_text("open-webui\n")
+    native.release("1.0.0", CRASH)
+    refused = native.run()
+    assert refused.returncode == 2
+    assert "open-webui reaches Ollama by the Docker network ollama-fleet" in refused.stdout
+    assert "stop ollama" not in asked.read_text()
+
+    neighbours.write_text("")
+    failed = native.run()
+    assert failed.returncode == 2
+    assert "container ollama serves again" in failed.stdout
+    assert asked.read_text().index("stop ollama") < asked.read_text().index("start ollama")
+    assert runs.exists()
+    assert (tmp_path / "project").exists()
+
+    native.release("1.1.0")
+    assert "native_install | Remove its project" in changed_tasks(native.run())
+    assert native.version() == "1.1.0"
+    assert not runs.exists()

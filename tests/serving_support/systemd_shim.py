@@ -83,6 +83,14 @@ class Unit:
     def disable(self, _properties: list[str]) -> None:
         self.enabled.unlink(missing_ok=True)
 
+    def is_enabled(self, _properties: list[str]) -> None:
+        sys.stdout.write("enabled\n" if self.enabled.exists() else "disabled\n")
+        sys.exit(0 if self.enabled.exists() else 1)
+
+    def start(self, properties: list[str]) -> None:
+        if not self.pid():
+            self.restart(properties)
+
     def stop(self, _properties: list[str]) -> None:
         if pid := self.pid():
             os.kill(pid, signal.SIGTERM)

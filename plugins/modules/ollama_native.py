@@ -40,6 +40,14 @@ options:
     description: Where it is. Only root can read it.
     type: path
     default: /etc/ollama-fleet/ollama.env
+  ca_certificate:
+    description: Certificate of an authority, as PEM, that the server finds in O(ca_file). Empty for none.
+    type: str
+    default: ""
+  ca_file:
+    description: Where it is. Without a certificate there is no such file.
+    type: path
+    default: /etc/ollama-fleet/ca.pem
   data_dir:
     description: Folder of the models, which O(user) gets with all that is in it. Nothing is moved.
     type: path
@@ -239,9 +247,12 @@ class Server:
         self.unit = Unit(run, os.path.basename(params["unit_file"]))
         self.unit_file = File(params["unit_file"], UNIT_MODE)
         self.environment_file = File(params["environment_file"], SECRET_MODE)
+        self.ca_file = File(params["ca_file"], UNIT_MODE)
+        authority = params["ca_certificate"].strip()
         self.texts = {
             self.unit_file: params["unit"].rstrip("\n") + "\n",
             self.environment_file: params["environment"].rstrip("\n") + "\n",
+            self.ca_file: authority + "\n" if authority else None,
         }
         self.data = Data(params["data_dir"], owner_of(params["user"]))
         self.links = self.releases.links()
@@ -265,10 +276,11 @@ class Server:
             start.append(f"systemd runs it in the place of container {self.params['container']}")
         if old != new:
             start.append(f"{new} runs in the place of {old}" if old else f"{new} runs")
-        for file, name in ((self.unit_file, "unit"), (self.environment_file, "environment")):
+        names = {self.unit_file: "unit", self.environment_file: "environment", self.ca_file: "authority"}
+        for file, name in names.items():
             if file.found != self.texts[file]:
                 start.append(f"its {name} {'changed' if file.found is not None else 'is new'}")
-            elif not file.tight:
+            elif file.found is not None and not file.tight:
                 other.append(f"mode or owner of {file.path} changed")
         if not self.data.fits():
             other.append(f"{self.data.path} is not {self.params['user']}'s")
@@ -304,7 +316,7 @@ class Server:
             self.data.settle()
             self.releases.point(self.releases.after(self.params["release"]))
             for file, text in self.texts.items():
-                if file.found != text or not file.tight:
+                if file.found != text or (text is not None and not file.tight):
                     file.put(text)
             self.unit.reload()
             self.unit.enable(True)
@@ -416,6 +428,8 @@ def main():
             "unit_file": {"type": "path", "default": "/etc/systemd/system/ollama.service"},
             "environment": {"type": "str", "required": True, "no_log": True},
             "environment_file": {"type": "path", "default": "/etc/ollama-fleet/ollama.env"},
+            "ca_certificate": {"type": "str", "default": ""},
+            "ca_file": {"type": "path", "default": "/etc/ollama-fleet/ca.pem"},
             "data_dir": {"type": "path", "required": True},
             "user": {"type": "str", "default": "ollama"},
             "container": {"type": "str"},

@@ -38,6 +38,10 @@ options:
       - Variables of the server, of which those for proxies and SSL_CERT_FILE serve the download too.
     type: dict
     default: {}
+  ca_certificate:
+    description: Certificate of an authority, as PEM, that the download trusts beside the usual ones. Empty for none.
+    type: str
+    default: ""
   timeout:
     description: Seconds without a byte after which a download has failed.
     type: int
@@ -108,13 +112,15 @@ PROXIES = re.compile(r"(https?|no)_proxy", re.IGNORECASE)
 ARCHIVE = ".archive"
 
 
-def opener(url, environment):
+def opener(url, environment, authority=""):
     """Return what opens an address by the proxies and the authorities that the server has; by the host's own, else."""
     own = {name.lower()[: -len("_proxy")]: str(value) for name, value in environment.items() if PROXIES.fullmatch(name)}
     host = urllib.parse.urlsplit(url).netloc
     around = "no" in own and urllib.request.proxy_bypass_environment(host, own)
     proxies = {} if around else {name: value for name, value in own.items() if name != "no"}
     context = ssl.create_default_context(cafile=environment.get("SSL_CERT_FILE") or None)
+    if authority:
+        context.load_verify_locations(cadata=authority)
     return urllib.request.build_opener(
         urllib.request.ProxyHandler(proxies if own else None), urllib.request.HTTPSHandler(context=context)
     )
@@ -134,7 +140,7 @@ def fetch(url, target, params):
     try:
         with (
             PullState(params["progress_file"]) as state,
-            opener(url, params["environment"]).open(url, timeout=params["timeout"]) as answer,
+            opener(url, params["environment"], params["ca_certificate"]).open(url, timeout=params["timeout"]) as answer,
             open(target, "wb") as file,
         ):
             size = int(answer.headers.get("Content-Length") or 0)
@@ -213,6 +219,7 @@ def main():
             "source": {"type": "str"},
             # A proxy's address may hold a password.
             "environment": {"type": "dict", "default": {}, "no_log": True},
+            "ca_certificate": {"type": "str", "default": ""},
             "timeout": {"type": "int", "default": 60},
             "progress_file": {"type": "path"},
         },

@@ -13,9 +13,9 @@ from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar, trust_as_template
 
 ROLE = Path(__file__).resolve().parents[2] / "roles" / "ollama"
-PLAIN = {"gpus": [], "wsl": False, "driver": {"loaded": None}}
-H100 = {"gpus": [{"device_id": "2330"}], "wsl": False, "driver": {"loaded": "580.159.04"}}
-WSL = {"gpus": [], "wsl": True, "driver": {"loaded": None}}
+PLAIN = {"gpus": [], "wsl": False, "wsl_gpu": False, "driver": {"loaded": None}}
+H100 = {"gpus": [{"device_id": "2330"}], "wsl": False, "wsl_gpu": False, "driver": {"loaded": "580.159.04"}}
+WSL = {"gpus": [], "wsl": True, "wsl_gpu": True, "driver": {"loaded": None}}
 ANALYZE = shutil.which("systemd-analyze")
 
 
@@ -95,10 +95,11 @@ def test_only_the_models_can_be_written_and_a_home_can_be_read_where_they_are_in
 def test_settings_are_those_of_the_container() -> None:
     compose = (ROLE / "templates" / "compose.yaml.j2").read_text()
     assert "__ollama_settings | dictsort" in compose
-    settings = {name for name in environment(PLAIN) if name.startswith("OLLAMA_")}
-    own = {"OLLAMA_HOST", "OLLAMA_MODELS", "OLLAMA_VULKAN"}
-    known = DataLoader().load_from_file(str(ROLE / "vars" / "main.yml"))
-    assert settings - own == set(known["__ollama_settings"])
+    settings = templar(H100).template(trust_as_template("{{ __ollama_settings }}"))
+    told = environment(H100)
+    assert {name: told[name] for name in settings} == {name: str(value) for name, value in settings.items()}
+    own = {"OLLAMA_HOST", "OLLAMA_MODELS", "OLLAMA_VULKAN", "HOME", "CUDA_CACHE_PATH"}
+    assert set(told) - set(settings) == own
 
 
 def test_server_listens_here_alone_and_keeps_models_and_key_where_the_container_does() -> None:

@@ -30,6 +30,7 @@ class Place:
         self.data = folder / "data"
         self.unit_file = folder / "etc/systemd/ollama.service"
         self.environment_file = folder / "etc/ollama-fleet/ollama.env"
+        self.ca_file = folder / "etc/ollama-fleet/ca.pem"
         self.machine = Machine(self.unit_file, container)
         self.container = container
         (self.data / "models/blobs").mkdir(parents=True)
@@ -49,6 +50,8 @@ class Place:
             "unit_file": str(self.unit_file),
             "environment": 'OLLAMA_HOST="127.0.0.1:11434"\n',
             "environment_file": str(self.environment_file),
+            "ca_certificate": "",
+            "ca_file": str(self.ca_file),
             "data_dir": str(self.data),
             "user": ME,
             "container": self.container,
@@ -75,7 +78,8 @@ class Place:
 
     def state(self) -> tuple[Any, ...]:
         """All that a run may change, as it is."""
-        files = [path.read_text() if path.exists() else None for path in (self.unit_file, self.environment_file)]
+        paths = (self.unit_file, self.environment_file, self.ca_file)
+        files = [path.read_text() if path.exists() else None for path in paths]
         machine = self.machine
         return (*files, self.links(), machine.active, machine.enabled, machine.answering, machine.container_running)
 
@@ -143,6 +147,19 @@ def test_each_change_starts_the_server_anew_once(place: Place, case: str) -> Non
     assert len([command for command in place.machine.asked if command.startswith("systemctl restart")]) == 1
     wanted.pop("restart", None)
     assert not place.run(**wanted)["changed"]
+
+
+def test_authority_comes_goes_and_starts_the_server_anew(place: Place) -> None:
+    place.run()
+    assert place.run(ca_certificate="PEM\n")["reasons"] == ["its authority is new"]
+    assert place.ca_file.read_text() == "PEM\n"
+    assert oct(place.ca_file.stat().st_mode) == "0o100644"
+    assert not place.run(ca_certificate="PEM")["changed"]
+    place.release("2", "crash")
+    place.failure(release="2", ca_certificate="OTHER")
+    assert place.ca_file.read_text() == "PEM\n"
+    assert place.run()["reasons"] == ["its authority changed"]
+    assert not place.ca_file.exists()
 
 
 QUIET = {

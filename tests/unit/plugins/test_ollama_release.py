@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.server
 import os
 import shutil
+import ssl
 import tarfile
 import threading
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from ansible_collections.ollama_fleet.stack.plugins.module_utils.errors import F
 from ansible_collections.ollama_fleet.stack.plugins.module_utils.release_store import Releases
 from ansible_collections.ollama_fleet.stack.plugins.modules.ollama_release import ensure
 
+from ollama_fleet.authority import issue, make_authority
 from tests.unit.plugins.release_archives import (
     LIBRARY,
     SERVER,
@@ -40,6 +42,7 @@ def run(root: Path, archive: Path | str | None, check_mode: bool = False, **para
         "checksum": checksum(archive) if isinstance(archive, Path) else "",
         "source": str(archive) if archive else None,
         "environment": {},
+        "ca_certificate": "",
         "timeout": 5,
         "progress_file": None,
     }
@@ -283,6 +286,30 @@ def test_archive_of_a_mirror_is_fetched_and_not_kept(tmp_path: Path, mirror: str
     archive = pack(tmp_path / "www" / "r.tgz")
     assert run(tmp_path / "o", f"{mirror}/r.tgz", checksum=checksum(archive))["changed"]
     assert names(tmp_path / "o") == ["1.0.0"]
+
+
+def test_mirror_with_a_certificate_of_the_fleets_own_is_trusted_when_its_authority_is_given(
+    tmp_path: Path, mirror: str
+) -> None:
+    authority = make_authority()
+    pair = issue(authority, "mirror", ["127.0.0.1"])
+    (tmp_path / "pair.pem").write_text(pair.certificate + pair.key)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "pair.pem")
+    archive = pack(tmp_path / "www" / "r.tgz")
+    handler = type("Mirror", (Short,), {"root": tmp_path / "www"})
+    with http.server.HTTPServer(("127.0.0.1", 0), handler) as server:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        url = f"https://127.0.0.1:{server.server_port}/r.tgz"
+        try:
+            assert "certificate" in failure(tmp_path / "o", url, checksum=checksum(archive)).why.lower()
+            wanted = {"checksum": checksum(archive), "ca_certificate": authority.certificate}
+            assert run(tmp_path / "o", url, **wanted)["changed"]
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 def test_how_far_a_fetch_is_is_written_down_while_it_runs(

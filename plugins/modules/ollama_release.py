@@ -182,10 +182,10 @@ def archive_of(source, releases, params):
             os.unlink(target)
 
 
-def ensure(params, zstd, check_mode):
+def ensure(params, zstd, check_mode, label=lambda _folder: None):
     """The module's result; FleetError when the release cannot be had.
 
-    params: of the module; zstd: the program on this host, or None
+    params: of the module; zstd: the program on this host, or None; label: gives a folder's files SELinux' labels
     """
     releases = Releases(params["path"])
     name = releases.name_for(params["version"], params["checksum"])
@@ -201,6 +201,7 @@ def ensure(params, zstd, check_mode):
             release_archive.verify(archive, params["checksum"])
             release_archive.check_room(release_archive.contents(archive, zstd).size, params["path"])
             releases.add(name, params["version"], archive, params["checksum"], zstd)
+        label(releases.path(name))
     before = "not whole\n" if releases.note(name) and check_mode else ""
     return {
         **result,
@@ -225,8 +226,14 @@ def main():
         },
         supports_check_mode=True,
     )
+
+    def label(folder):
+        # As a package manager would: programs below /opt are labelled by the bin and lib in their paths.
+        if module.selinux_enabled():
+            module.run_command([module.get_bin_path("restorecon", required=True), "-R", folder])
+
     try:
-        result = ensure(module.params, module.get_bin_path("zstd"), module.check_mode)
+        result = ensure(module.params, module.get_bin_path("zstd"), module.check_mode, label)
     except FleetError as error:
         module.fail_json(**error.as_result())
     module.exit_json(**result)

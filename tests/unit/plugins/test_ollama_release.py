@@ -46,8 +46,8 @@ def run(root: Path, archive: Path | str | None, check_mode: bool = False, **para
         "timeout": 5,
         "progress_file": None,
     }
-    zstd = params.pop("zstd", ZSTD)
-    result: dict[str, Any] = ensure({**defaults, **params}, zstd, check_mode)
+    zstd, label = params.pop("zstd", ZSTD), params.pop("label", lambda _folder: None)
+    result: dict[str, Any] = ensure({**defaults, **params}, zstd, check_mode, label)
     return result
 
 
@@ -84,6 +84,14 @@ def test_check_run_check_run(tmp_path: Path) -> None:
     assert run(tmp_path / "o", archive)["changed"]
     assert not run(tmp_path / "o", archive, check_mode=True)["changed"]
     assert not run(tmp_path / "o", archive)["changed"]
+
+
+def test_files_get_their_labels_once_they_have_their_names(tmp_path: Path) -> None:
+    archive = pack(tmp_path / "r.tgz")
+    labelled: list[str] = []
+    for _time in range(2):
+        run(tmp_path / "o", archive, label=labelled.append)
+    assert labelled == [str(tmp_path / "o" / "1.0.0")]
 
 
 def test_only_a_look_says_whether_the_archive_is_needed(tmp_path: Path) -> None:

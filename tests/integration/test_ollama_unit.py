@@ -136,3 +136,9 @@ def test_inventory_has_the_last_word_but_not_on_where_it_listens() -> None:
     told = environment(WSL, ollama_environment=wishes)
     assert (told["OLLAMA_VULKAN"], told["LD_LIBRARY_PATH"]) == ("1", "/opt/x")
     assert told["HOME"] == "/opt/ollama/home"
+
+
+def test_download_gets_what_it_needs_of_the_settings_and_no_more() -> None:
+    wishes = {"OLLAMA_DEBUG": "1", "HTTPS_PROXY": "http://p", "no_proxy": "a", "SSL_CERT_FILE": "/c", "MY_PROXY": 1}
+    told = templar(PLAIN, ollama_environment=wishes).template(trust_as_template("{{ __ollama_native_download }}"))
+    assert told == {"HTTPS_PROXY": "http://p", "no_proxy": "a", "SSL_CERT_FILE": "/c"}

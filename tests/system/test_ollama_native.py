@@ -224,7 +224,7 @@ def test_server_runs_as_its_own_user_and_answers_here_alone(machine: Machine, in
     assert machine.answers()
     assert machine.ssh("getent passwd ollama").strip().endswith(":/opt/ollama/home:/usr/sbin/nologin")
     pid = machine.ssh("systemctl show --property=MainPID --value ollama").strip()
-    assert machine.ssh(f"ps -o user= -p {pid}").strip() == "ollama"
+    assert machine.ssh(f"stat -c %U /proc/{pid}").strip() == "ollama"
     assert machine.ssh("sudo ss -Hltn 'sport = 11434' | awk '{print $4}'").split() == ["127.0.0.1:11434"]
     assert machine.ssh(f"sudo stat -c '%a %U' {SETTINGS} {UNIT}").splitlines() == ["600 root", "644 root"]
     assert machine.ssh("systemctl is-enabled ollama").strip() == "enabled"

@@ -147,15 +147,31 @@ def plan(c: Context, inventory: str = LAB_INVENTORY, limit: str = "", json: bool
     raise Exit(code=result.exit_code)
 
 
-@task(help={"inventory": INVENTORY, "limit": LIMIT, "tags": "only these roles", "check": CHECK, "diff": DIFF})
+@task(
+    help={
+        "inventory": INVENTORY,
+        "limit": LIMIT,
+        "tags": "only these roles",
+        "check": CHECK,
+        "diff": DIFF,
+        "models": "with a native Ollama, remove its models too",
+    }
+)
 def down(
-    c: Context, inventory: str = LAB_INVENTORY, limit: str = "", tags: str = "", check: bool = False, diff: bool = False
+    c: Context,
+    inventory: str = LAB_INVENTORY,
+    limit: str = "",
+    tags: str = "",
+    check: bool = False,
+    diff: bool = False,
+    models: bool = False,
 ) -> None:
-    """Remove the container toolkit, Docker and the driver, as far as this project brought them.
+    """Remove a native Ollama, the container toolkit, Docker and the driver, as far as this project brought them.
 
     Exit codes as of up.
     """
-    play("teardown", inventory, limit, tags=tags, check=check, diff=diff)
+    extra_vars = ['{"ollama_fleet_remove_models": true}'] if models else []
+    play("teardown", inventory, limit, tags=tags, check=check, diff=diff, extra_vars=extra_vars)
 
 
 @task(help={"inventory": INVENTORY, "limit": LIMIT})

@@ -263,7 +263,8 @@ def _format_problem(item):
     if _FINGERPRINT.search(item.name):
         return _fingerprint_problem(item.value)
     if _CHECKSUM.search(item.name):
-        return _checksum_problem(item.value)
+        # A role that can do without one has none as its default, and says itself when it needs one.
+        return None if item.value == item.spec.get("default") else _checksum_problem(item.value)
     return _model_problem(item) if _MODEL.match(item.path) else None
 
 

@@ -7,7 +7,7 @@ import datetime
 
 from ansible.errors import AnsibleActionFail
 from ansible_collections.ollama_fleet.stack.plugins.module_utils.errors import FleetError
-from ansible_collections.ollama_fleet.stack.plugins.plugin_utils import driver_lock, nvidia
+from ansible_collections.ollama_fleet.stack.plugins.plugin_utils import driver_lock, native_ollama, nvidia
 
 TOOLKIT_VARIABLES = ("nvidia_container_toolkit_version", "nvidia_container_toolkit_repository_url")
 DRIVER_VARIABLES = (
@@ -105,6 +105,8 @@ def of_role(role, host, values_of, ask, today=None):
     if role == "nvidia_container_toolkit":
         values = values_of(role, TOOLKIT_VARIABLES)
         return as_step(nvidia.toolkit_plan(host, *(values[name] for name in TOOLKIT_VARIABLES)))
+    if role == "ollama":
+        return native_ollama.decide(host, values_of(role, native_ollama.VARIABLES))
     return None
 
 

@@ -34,6 +34,7 @@ SETTINGS = (
     "ollama_fleet_driver_to",
     "ollama_fleet_models_mode",
     "ollama_fleet_models_names",
+    "ollama_fleet_remove_models",
 )
 
 # Templates with these see more than the variables that they name.

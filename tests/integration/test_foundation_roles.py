@@ -52,6 +52,7 @@ def gpu(slot: int, device: str, architecture: str, state: str = "ok") -> dict[st
 
 
 OLLAMA_PORT = {"address": "127.0.0.1", "port": 11434, "protocol": "tcp", "pid": 7, "process": "ollama"}
+NATIVE_OLLAMA = {"ollama": {"complete": True, "keep": {"ports": [11434]}, "drift": [], "inputs": {}, "role_digest": ""}}
 ARCH = {"id": "arch", "version_id": "", "codename": "", "name": "Arch", "family": "", "architecture": "x86_64"}
 ROCKY = {
     "id": "rocky",
@@ -87,6 +88,8 @@ GOOD = {
         ROLES,
         h100=True,
     ),
+    # Its port is held by a service that the record of the role ollama names.
+    "native": Told(["answer from the CPU"], ["gpu_preflight"], {}, {"ports": [OLLAMA_PORT], "records": NATIVE_OLLAMA}),
 }
 REFUSED = {
     "small": preflight(

@@ -55,7 +55,37 @@ def case(role: str, says: list[str], facts: dict[str, Any] | None = None, **vari
     return {"role": role, "says": says, "facts": facts or {}, "variables": variables}
 
 
+NATIVE = {"ollama_mode": "native", "ollama_release_checksum": "sha256:" + "c" * 64}
+NATIVE_RECORD = {
+    "complete": True,
+    "inputs": {},
+    "role_digest": "",
+    "keep": {"ports": [11434], "native": {"folder": "/opt/ollama", "user": True}},
+    "drift": [],
+}
+
+
 GOOD = {
+    "native": case(
+        "ollama",
+        [
+            "ollama.service",
+            "+release: 0.32.15",
+            "+environment: changed",
+            "ExecStart=/opt/ollama/current/bin/ollama serve",
+            "/home/.ollama",
+            "# Driver: none.",
+        ],
+        **NATIVE,
+        ollama_environment={"HTTPS_PROXY": f"http://u:{PROXY_PASSWORD}@proxy:3128"},
+    ),
+    "native-gpu": case("ollama", ["nvidia-modprobe -c 0 -u"], {"gpus": [H100]}, **NATIVE),
+    "native-in-a-home": case("ollama", ["ProtectHome=read-only"], **NATIVE, ollama_data_dir="/home/models"),
+    "docker-after-native": case(
+        "ollama",
+        ["changed: [docker-after-native]", "/etc/ollama-fleet/ollama.env", "127.0.0.1:11434:11434"],
+        {"records": {"ollama": NATIVE_RECORD}},
+    ),
     "plain": case("ollama", ["127.0.0.1:11434:11434", 'OLLAMA_CONTEXT_LENGTH: "8192"', 'OLLAMA_NO_CLOUD: "1"']),
     "tuned": case(
         "ollama",
@@ -150,6 +180,13 @@ GOOD = {
     ),
 }
 REFUSED = {
+    "native-unchecked": case("ollama", ["ollama_release_checksum is ''", "sha256sum.txt"], ollama_mode="native"),
+    "native-without-systemd": case(
+        "ollama", ["process 1 is not systemd", "set ollama_mode"], {"systemd": False}, **NATIVE
+    ),
+    "native-wsl": case("ollama", ["systemd=true", "/etc/wsl.conf"], {"systemd": False, "wsl": True}, **NATIVE),
+    "native-no-file": case("ollama", ["there is no file"], **NATIVE, ollama_release_file="gone.tgz"),
+    "native-port": case("ollama", ["port 11434 is taken"], {"ports": OTHERS_PORT}, **NATIVE),
     "unpinned": case("ollama", ["names no version", "ollama_image"], ollama_image="registry.lab:5000/ollama/ollama"),
     "twice": case("ollama", ["OLLAMA_HOST", "ollama_environment"], ollama_environment={"OLLAMA_HOST": "0.0.0.0"}),  # noqa: S104
     "proxy-twice": case(

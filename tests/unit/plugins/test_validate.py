@@ -44,6 +44,7 @@ ROLES = {
             "ollama_hidden": {"type": "str", "no_log": True},
             "ollama_key_fingerprint": {"type": "str"},
             "ollama_key_checksum": {"type": "str"},
+            "ollama_release_checksum": {"type": "str", "default": ""},
         },
         {"ollama_port": 11434, "ollama_use_gpu": True},
     ),
@@ -209,6 +210,8 @@ def test_an_image_with_a_version_is_taken(image: str) -> None:
         ("ollama_key_fingerprint", "060A 61C5 1B55 8A7F 742B  77AA C52F EB6B 621E 9F35", "without spaces"),
         ("ollama_key_checksum", "0" * 64, "write sha256: and the 64 hexadecimal digits"),
         ("ollama_key_checksum", "sha256:abc", "is no checksum"),
+        ("ollama_key_checksum", "", "is no checksum"),
+        ("ollama_release_checksum", "sha256:abc", "is no checksum"),
     ],
 )
 def test_what_cannot_be_a_fingerprint_or_a_checksum_is_found(variable: str, value: str, why: str) -> None:
@@ -221,6 +224,8 @@ def test_a_fingerprint_and_a_checksum_are_taken() -> None:
     assert told({"ollama_key_fingerprint": "EB693B3035CD5710E231E123A4B469963BF863CC"}) == []
     assert told({"ollama_key_fingerprint": ""}) == []
     assert told({"ollama_key_checksum": "sha256:" + "a" * 64}) == []
+    # Where none is the default.
+    assert told({"ollama_release_checksum": ""}) == []
 
 
 @pytest.mark.parametrize("name", ["no good", "a/b/c/d/e:1", ":tag", "a:", "http://host/x", "-a:1", "a:b:c/d e", "ä:1"])

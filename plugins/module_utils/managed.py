@@ -4,6 +4,7 @@
 What was recorded is a dictionary of the same shape everywhere (``manages`` in /var/lib/ollama-fleet/ROLE.json)::
 
     files:      {path: {sha256, mode, owner}}
+    links:      {path: target}
     packages:   {name: version}
     holds:      {name: true}
     services:   {unit: {active, enabled}}
@@ -18,13 +19,13 @@ What was recorded is a dictionary of the same shape everywhere (``manages`` in /
 
 from __future__ import annotations
 
-KINDS = ("files", "packages", "holds", "services", "members", "containers", "models", "stores", "facts")
+KINDS = ("files", "links", "packages", "holds", "services", "members", "containers", "models", "stores", "facts")
 
 
 def snapshot(wanted, host):
     """Return what is true now of the things named in ``wanted``, and a sentence for each that is not there.
 
-    wanted: {files: [path], packages: [name], holds: [name], services: [unit], members: {group: [user]},
+    wanted: {files: [path], links: [path], packages: [name], holds: [name], services: [unit], members: {group: [user]},
              containers: [name], models: [{name, base_url, digest?}], stores: [folder], facts: [name]}
     Returns (manages, missing).
     """
@@ -39,6 +40,8 @@ def snapshot(wanted, host):
 
     for path in wanted.get("files") or []:
         keep("files", path, host.file(path), f"{path} does not exist")
+    for path in wanted.get("links") or []:
+        keep("links", path, host.link(path), f"{path} is no link")
     for name in wanted.get("packages") or []:
         keep("packages", name, host.package(name), f"package {name} is not installed")
     for name in wanted.get("holds") or []:
@@ -89,6 +92,14 @@ def file_differences(path, was, host):
     for what in ("mode", "owner"):
         if now[what] != was[what]:
             yield f"the {what} of {path} is {now[what]}, was {was[what]}"
+
+
+def link_differences(path, was, host):
+    now = host.link(path)
+    if now is None:
+        yield f"{path} is no link"
+    elif now != was:
+        yield f"{path} leads to {now}, was {was}"
 
 
 def package_differences(name, was, host):
@@ -188,6 +199,7 @@ def in_words(value):
 
 DIFFERENCES = {
     "files": file_differences,
+    "links": link_differences,
     "packages": package_differences,
     "holds": hold_differences,
     "services": service_differences,

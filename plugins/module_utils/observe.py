@@ -109,6 +109,13 @@ class Host:
             owner = str(status.st_uid)
         return {"sha256": digest, "mode": f"{stat.S_IMODE(status.st_mode):04o}", "owner": owner}
 
+    def link(self, path):
+        """Where a symbolic link leads, as it is written; None of what is no link."""
+        try:
+            return os.readlink(path)
+        except OSError:
+            return None
+
     def package(self, name):
         """The version of an installed package, or None."""
         package = self._packages.all.get(name)

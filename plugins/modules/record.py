@@ -36,6 +36,11 @@ options:
         type: list
         elements: path
         default: []
+      links:
+        description: Paths of symbolic links, checked by where they lead.
+        type: list
+        elements: path
+        default: []
       packages:
         description: Names, checked by version.
         type: list
@@ -159,6 +164,7 @@ MODEL = {
 }
 MANAGES = {
     "files": {"type": "list", "elements": "path", "default": []},
+    "links": {"type": "list", "elements": "path", "default": []},
     "packages": {"type": "list", "elements": "str", "default": []},
     "holds": {"type": "list", "elements": "str", "default": []},
     "members": {"type": "dict", "default": {}},

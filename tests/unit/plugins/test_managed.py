@@ -29,6 +29,8 @@ class Served:
         self.file = tmp_path / "daemon.json"
         self.file.write_text("{}")
         self.file.chmod(0o644)
+        self.link = tmp_path / "current"
+        self.link.symlink_to("1.0")
         self.store = tmp_path / "store"
         self.layer = self.store / "blobs" / f"sha256-{'c' * 64}"
         self.layer.parent.mkdir(parents=True)
@@ -53,6 +55,7 @@ class Served:
     def wanted(self) -> dict[str, Any]:
         return {
             "files": [str(self.file)],
+            "links": [str(self.link)],
             "packages": ["docker.io"],
             "holds": ["docker.io"],
             "services": ["docker"],
@@ -81,6 +84,8 @@ DAMAGE: list[tuple[str, Callable[[Served], object]]] = [
     ("{file} was changed by hand", lambda s: s.file.write_text("{ }")),
     ("{file} was removed", lambda s: s.file.unlink()),
     ("the mode of {file} is 0666, was 0644", lambda s: s.file.chmod(0o666)),
+    ("{link} leads to 2.0, was 1.0", lambda s: (s.link.unlink(), s.link.symlink_to("2.0"))),
+    ("{link} is no link", lambda s: s.link.unlink()),
     ("package docker.io is not installed", lambda s: s.package("26.1.5", "hold ok config-files")),
     ("package docker.io is 27.0, was 26.1.5", lambda s: s.package("27.0", "hold ok installed")),
     ("package docker.io is no longer held at its version", lambda s: s.package("26.1.5", "install ok installed")),
@@ -127,12 +132,15 @@ DAMAGE: list[tuple[str, Callable[[Served], object]]] = [
 def test_each_damage_is_named(served: Served, sentence: str, damage: Callable[[Served], object]) -> None:
     manages, _ = managed.snapshot(served.wanted, served.tree.observe())
     damage(served)
-    assert managed.drift(manages, served.tree.observe()) == [sentence.format(file=served.file, store=served.store)]
+    assert managed.drift(manages, served.tree.observe()) == [
+        sentence.format(file=served.file, store=served.store, link=served.link)
+    ]
 
 
 def test_snapshot_names_what_is_not_there(tree: HostTree) -> None:
     wanted = {
         "files": ["/no/such/file"],
+        "links": ["/no/such/link"],
         "packages": ["none"],
         "holds": ["none"],
         "services": ["none"],
@@ -144,6 +152,7 @@ def test_snapshot_names_what_is_not_there(tree: HostTree) -> None:
     _, missing = managed.snapshot(wanted, tree.observe())
     assert missing == [
         "/no/such/file does not exist",
+        "/no/such/link is no link",
         "package none is not installed",
         "package none is not held at its version",
         "ann, bob not in group docker",

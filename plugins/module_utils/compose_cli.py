@@ -141,6 +141,24 @@ def failed_container(containers: list[Container], before: list[Container]) -> Co
     return None
 
 
+# What Docker says when an image does not come (left: part of its words), and what helps.
+_PULL_REMEDIES = (
+    ("no space left on device", "make room on the disk of Docker's folder (docker system df shows what takes it)"),
+    ("manifest unknown", "correct the image's name: its registry has no such tag or digest"),
+    ("not found", "correct the image's name: its registry has no such tag or digest"),
+    ("server gave http response to https client", "name the registry in docker_insecure_registries"),
+    ("x509", "have the host trust the authority of the registry's certificate (/etc/docker/certs.d)"),
+    ("denied", "log the host in at the registry (docker login), or correct the image's name"),
+    ("unauthorized", "log the host in at the registry (docker login), or correct the image's name"),
+)
+
+
+def pull_remedy(words: str) -> str:
+    """What to do about an image that could not be had, by Docker's own words."""
+    known = (remedy for part, remedy in _PULL_REMEDIES if part in words.lower())
+    return next(known, "check the image's name, and that this host reaches its registry") + ", then run again"
+
+
 def describe_failure(container: Container) -> str:
     words = f"container {container.name} is {container.health or container.state}"
     if container.state in ("exited", "dead", "restarting"):

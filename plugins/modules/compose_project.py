@@ -157,6 +157,7 @@ from ansible_collections.ollama_fleet.stack.plugins.module_utils.compose_cli imp
     failed_container,
     plan_actions,
     planned_text,
+    pull_remedy,
     read_containers,
     read_hashes,
     read_services,
@@ -251,8 +252,7 @@ class Project:
             raise FleetError(
                 f"Image {image} was not pulled",
                 last_line(err),
-                "check the image's name, and that this host reaches its registry (a plain HTTP one must be in "
-                "docker_insecure_registries), then run again",
+                pull_remedy(err),
             )
 
     def up(self, before: list[Container]) -> None:

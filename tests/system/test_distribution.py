@@ -341,3 +341,21 @@ def test_host_without_a_way_out_gets_docker_image_and_model_from_the_disk(
     assert again.returncode == 0, again.stdout
     assert "TASK [bundle_load_image | Load the image]" in done.stdout
     assert "TASK [bundle_load_image | Load the image]" not in again.stdout
+
+
+def test_full_disk_while_an_image_is_loaded_is_named_and_leaves_nothing_behind(
+    lab: Session, disk: Path, closed: Path
+) -> None:
+    image = json.loads(next((disk / "images").glob("*.json")).read_text())
+    lab.ssh(HOST, f"sudo docker image rm {image['id']}")
+    # Docker unpacks there what it loads.
+    lab.ssh(HOST, "sudo mount -t tmpfs -o size=1m tmpfs /var/lib/docker/tmp")
+    done = lab.inv("bundle.load", str(disk), "--inventory", str(closed), check=False)
+    lab.ssh(HOST, "sudo umount /var/lib/docker/tmp")
+    assert done.returncode == 2, done.stdout
+    assert f"image {image['name']} was not loaded" in done.stdout
+    assert "no space left on device" in done.stdout
+    assert not lab.ssh(HOST, "sudo find /var/lib/ollama-fleet-bundle -name '*.tar'")
+    again = lab.inv("bundle.load", str(disk), "--inventory", str(closed), check=False)
+    assert again.returncode == 0, again.stdout
+    assert image["name"].rpartition(":")[2] in lab.ssh(HOST, "sudo docker image ls")

@@ -189,6 +189,20 @@ def test_an_image_that_cannot_be_had_stops_nothing(alone: Alone) -> None:
     assert alone.container() == container
 
 
+def test_a_full_disk_while_an_image_comes_stops_nothing_and_is_named(alone: Alone) -> None:
+    before, container = left_on(alone), alone.container()
+    alone.ssh("sudo mount -t tmpfs -o size=1m tmpfs /var/lib/docker/tmp")
+    try:
+        code, said = alone.up(ollama_image=str(variable(alone.lab, "web1", "open_webui_image")), **PROXY)
+    finally:
+        alone.ssh("sudo umount /var/lib/docker/tmp")
+    assert code == 2, said[-4000:]
+    assert "no space left on device" in said
+    assert "make room on the disk of Docker's folder" in said
+    assert left_on(alone) == before
+    assert alone.container() == container
+
+
 def test_a_mirror_takes_the_place_of_the_registry(alone: Alone) -> None:
     image = str(variable(alone.lab, "gpu1", "ollama_image"))
     registry, _slash, rest = image.partition("/")

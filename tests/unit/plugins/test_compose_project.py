@@ -13,6 +13,7 @@ from ansible_collections.ollama_fleet.stack.plugins.module_utils.compose_cli imp
     failed_container,
     plan_actions,
     planned_text,
+    pull_remedy,
     read_container,
     read_containers,
     read_hashes,
@@ -116,3 +117,18 @@ def test_diff_shows_one_line_for_each_service() -> None:
     assert planned_text([OLLAMA], wanted, steps) == (
         "ollama: running, registry.lab:5000/double:1, settings 0123456789ab\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("words", "remedy"),
+    [
+        ("write /var/lib/docker/tmp/GetImageBlob1: no space left on device", "make room"),
+        ("Error response from daemon: manifest for r:5000/a:1 not found: manifest unknown", "correct the image's name"),
+        ('Get "https://r:5000/v2/": http: server gave HTTP response to HTTPS client', "docker_insecure_registries"),
+        ("tls: failed to verify certificate: x509: certificate signed by unknown authority", "certs.d"),
+        ("pull access denied for a, repository does not exist", "docker login"),
+        ("dial tcp: lookup nowhere: no such host", "that this host reaches its registry"),
+    ],
+)
+def test_an_image_that_does_not_come_has_a_remedy_by_dockers_words(words: str, remedy: str) -> None:
+    assert remedy in pull_remedy(words)

@@ -24,10 +24,15 @@ class WebuiDouble(InterfaceDouble):
     list_seconds = 0.0
     answer_words: str | None = "Paris is the capital of France"
     answer_status = 200
+    # As the proxy in front of it hands it on.
+    cookie = ""
+    upgrades = False
 
     def do_GET(self) -> None:  # noqa: N802 - the name that http.server calls
         path = urlsplit(self.path).path
-        if path.startswith("/health"):
+        if path.startswith("/ws/"):
+            self.answer(101 if self.upgrades and self.headers["Upgrade"] == "websocket" else 400, {})
+        elif path.startswith("/health"):
             self.answer(self.sick or 200, {"status": True})
         elif path == "/api/config":
             features = {"enable_signup": self.sign_up_open}
@@ -47,6 +52,11 @@ class WebuiDouble(InterfaceDouble):
             self.answer(200, {"data": [{"id": name} for name in sorted(names)]})
         else:
             self.answer(404, {"detail": "Not Found"})
+
+    def end_headers(self) -> None:
+        if self.cookie and self.command == "POST":
+            self.send_header("Set-Cookie", self.cookie)
+        super().end_headers()
 
     def do_POST(self) -> None:  # noqa: N802 - the name that http.server calls
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))

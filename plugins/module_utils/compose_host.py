@@ -49,10 +49,12 @@ class ComposeHost:
         if code:
             raise NoDockerError("Docker does not answer", last_line(err), "start it: systemctl start docker")
         code, version, err = self.docker("compose", "version", "--short")
-        if code or read_version(version) < OLDEST_COMPOSE:
+        if code:
+            raise NoDockerError("Docker has no Compose", last_line(err), "apply the docker role, which installs it")
+        if read_version(version) < OLDEST_COMPOSE:
             oldest = ".".join(str(part) for part in OLDEST_COMPOSE)
-            why = f"{version.strip() or last_line(err)}, and {oldest} is the oldest that works"
-            raise FleetError("Docker's Compose does not fit", why, "install a newer one, as the docker role does")
+            why = f"it is {version.strip()}, and {oldest} is the oldest that works"
+            raise FleetError("Docker Compose is too old", why, "install a newer one, as the docker role does")
 
     def services(self, folder: str) -> list:
         """The services as the files of a folder mean them, each with the hash that `up` would give it."""

@@ -52,6 +52,20 @@ options:
     description: Docker's network to run O(postgresql_image) in, where the address means what it means to Open WebUI.
     type: str
     default: bridge
+  migrates:
+    description:
+      - Whether this container may change the database. Of several over one database only one may, and only that one
+        backs it up. The others have a way back for image and files.
+    type: bool
+    default: true
+  state:
+    description:
+      - V(started) has it run as wanted.
+      - V(still) stops it where another image is wanted, and does nothing else, so that nothing writes to a shared
+        database while another host changes it.
+    type: str
+    choices: [started, still]
+    default: started
   backup_dir:
     description: Folder of the backups and the journal, for root only.
     type: path
@@ -249,7 +263,7 @@ class Plan:
         self.after = {"name": service.image, "id": host.image_id(service.image) or ""}
         self.running = container is not None and container.state == "running"
         self.container_image = container.image_id if container else None
-        self.database_there = machine.database.exists() if self.actions else False
+        self.database_there = machine.database.exists() if self.actions and params["migrates"] else False
         self.size = machine.database.size() if self.with_data else 0
         self.pending = bool(journal.entry)
 
@@ -276,6 +290,11 @@ class Plan:
     def with_data(self):
         """Whether the database is at stake. It may be answered anew once an image is pulled."""
         return needs_way_back(self.database_there, self.container_image, self.after["id"] or None)
+
+    @property
+    def other_image(self):
+        """Whether a container is there that another image takes the place of."""
+        return self.container_image is not None and self.container_image != self.after["id"]
 
     def words(self):
         """What is to be done, as sentences."""
@@ -361,7 +380,8 @@ def change(module, machine, journal, plan):
         require_room(module.params, machine.database, plan.size)
         require_log_in(machine, plan, log_in)
     if plan.with_data or (plan.before is not NOTHING and plan.changed_files):
-        upgrade.run(plan.wanted, plan.before, plan.after, plan.with_data, plan.with_data and log_in)
+        proves = log_in and (plan.with_data or plan.other_image)
+        upgrade.run(plan.wanted, plan.before, plan.after, plan.with_data, proves)
         return
     # The first start, or one of a container that was stopped: there is nothing to go back to.
     machine.put(plan.wanted)
@@ -373,6 +393,20 @@ def change(module, machine, journal, plan):
     if why:
         log = log or machine.log()
         raise FleetError("Open WebUI did not start", f"{why}; the last that it said: {last_line(log)}", REMEDY, log)
+
+
+def stand_still(module, machine, journal):
+    """Stop the container if another image is to take its place."""
+    machine.host.require()
+    plan = Plan(module, machine, journal)
+    stops = plan.running and plan.other_image
+    if stops and not module.check_mode:
+        if not plan.after["id"]:
+            # Now, so that it stands still no longer than it must.
+            machine.host.pull(plan.services[0].image)
+        machine.stop()
+    actions = [f"stop {plan.services[0].name}: another host changes its database"] if stops else []
+    return {"changed": stops, "actions": actions, "settled": ""}
 
 
 def ensure(module, machine, journal):
@@ -426,6 +460,8 @@ def main():
             "database_url": {"type": "str", "default": "", "no_log": True},
             "postgresql_image": {"type": "str", "default": ""},
             "postgresql_network": {"type": "str", "default": "bridge"},
+            "migrates": {"type": "bool", "default": True},
+            "state": {"type": "str", "choices": ["started", "still"], "default": "started"},
             "backup_dir": {"type": "path", "required": True},
             "backups_kept": {"type": "int", "default": 3},
             "base_url": {"type": "str", "required": True},
@@ -443,7 +479,7 @@ def main():
     try:
         machine = Machine(params, host, database_of(params))
         journal = Journal(params["backup_dir"], max(1, params["backups_kept"]))
-        result = ensure(module, machine, journal)
+        result = (stand_still if params["state"] == "still" else ensure)(module, machine, journal)
     except NoDockerError as problem:
         if not module.check_mode:
             module.fail_json(**problem.as_result())

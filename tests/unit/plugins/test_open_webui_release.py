@@ -114,6 +114,8 @@ class Site:
             "admin_password": PASSWORD,
             "wait_timeout": 0,
             "log_lines": 5,
+            "migrates": True,
+            "state": "started",
         }
         (folder / "data").mkdir()
         self.host = HostDouble(folder / "project", folder / "data", api)

@@ -181,7 +181,7 @@ class Postgresql:
             raise FleetError(
                 f"Open WebUI's PostgreSQL database: could not {what}",
                 said[-1] if said else f"{program} ended with {code}",
-                "its programs must be as new as the server (open_webui_postgresql_image), the server must answer, and "
+                "its programs must be as new as the server (open_webui_postgresql_client), the server must answer, and "
                 "the user must own the tables; then run again",
             )
         return out
@@ -216,7 +216,7 @@ class Programs:
             raise FleetError(
                 "Open WebUI's PostgreSQL database cannot be backed up",
                 f"this host has no {program}",
-                "install postgresql-client as new as the server, or name an image with it: open_webui_postgresql_image",
+                "install postgresql-client as new as the server, or name an image with it: open_webui_postgresql_client",
             )
         with ExitStack() as open_files:
             done = subprocess.run(

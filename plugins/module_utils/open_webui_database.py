@@ -216,7 +216,7 @@ class Programs:
             raise FleetError(
                 "Open WebUI's PostgreSQL database cannot be backed up",
                 f"this host has no {program}",
-                "install postgresql-client as new as the server, or name an image with it: open_webui_postgresql_client",
+                "install postgresql-client as new as the server, or name an image: open_webui_postgresql_client",
             )
         with ExitStack() as open_files:
             done = subprocess.run(

@@ -13,7 +13,13 @@ from ansible_collections.ollama_fleet.stack.plugins.module_utils.errors import F
 
 TIMEOUT = 30
 REFUSED = (400, 401, 403)
+TOO_MANY = 429
 PAUSE = 1
+# It counts log-ins by the minute, for three minutes, and those that it refuses for their number as well.
+MINUTE, MINUTES = 61, 4
+
+
+TOO_MANY_WORDS = f"it has had too many log-ins (HTTP {TOO_MANY})"
 
 
 class SilentError(Exception):
@@ -58,7 +64,7 @@ class Interface:
             return str(answer["token"])
         if status in REFUSED:
             return None
-        why = "it has had too many log-ins" if status == 429 else f"it answers a log-in with HTTP {status}"
+        why = "it has had too many log-ins" if status == TOO_MANY else f"it answers a log-in with HTTP {status}"
         raise FleetError(self.what, why, "wait three minutes, see docker logs open-webui, then run it again")
 
     def why_sick(self) -> str:
@@ -79,9 +85,24 @@ class Interface:
             status, answer = self.sign_in(email, password)
         except SilentError as error:
             return f"a log-in is not answered ({error})"
+        if status == TOO_MANY:
+            return TOO_MANY_WORDS
         if status != 200 or not answer.get("token"):
             return f"{email} cannot log in (HTTP {status})"
         return "" if answer.get("role") == "admin" else f"{email} logs in as {answer.get('role')}, not as administrator"
+
+    def wait_for_log_in(self, email: str, password: str, seconds: float, sleep=time.sleep) -> str:
+        """Try until this person gets in as administrator or the seconds are over; return why not.
+
+        Somebody who guesses passwords must not decide over an upgrade: too many log-ins are waited out.
+        """
+        why = wait_until(lambda: self.why_no_log_in(email, password), seconds, sleep, PAUSE * 5)
+        for _minute in range(MINUTES):
+            if why != TOO_MANY_WORDS:
+                break
+            sleep(MINUTE)
+            why = self.why_no_log_in(email, password)
+        return why
 
 
 def as_json(data: bytes) -> object:
@@ -91,11 +112,11 @@ def as_json(data: bytes) -> object:
         return None
 
 
-def wait_until(why_not, seconds: float, pause: float = PAUSE) -> str:
-    """Ask until there is no reason left or the time is over; return the last reason."""
+def wait_until(why_not, seconds: float, sleep=time.sleep, pause: float = PAUSE) -> str:
+    """Ask until there is no reason left, too many were asked, or the time is over; return the last reason."""
     end = time.monotonic() + seconds
     while True:
         reason = why_not()
-        if not reason or time.monotonic() >= end:
+        if reason in ("", TOO_MANY_WORDS) or time.monotonic() >= end:
             return reason
-        time.sleep(pause)
+        sleep(pause)

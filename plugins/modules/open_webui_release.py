@@ -183,6 +183,7 @@ from ansible_collections.ollama_fleet.stack.plugins.module_utils.open_webui_upgr
 )
 
 MODES = {"compose.yaml": 0o644, "open-webui.env": 0o600, "ca-bundle.pem": 0o644}
+LOG_IN_SECONDS = 30
 NOTHING = {"name": "no container", "id": ""}
 REMEDY = "correct the setting, port or image that these words name, then run again (more: docker logs open-webui)"
 SECRET = re.compile(r"KEY|PASSWORD|SECRET|TOKEN|CONFIGS|_URL$")
@@ -226,10 +227,12 @@ class Machine:
             return ""
         why = wait_until(self._why_sick, self.params["wait_timeout"])
         # What is healthy may still be finding its feet.
-        return why or (wait_until(self.why_no_log_in, 30, pause=5) if log_in else "")
+        return why or (self.why_no_log_in(LOG_IN_SECONDS) if log_in else "")
 
-    def why_no_log_in(self):
-        return self.interface.why_no_log_in(self.params["admin_email"], self.params["admin_password"])
+    def why_no_log_in(self, seconds):
+        """Why the administrator does not get in within the seconds, nothing when they do."""
+        who = self.params["admin_email"], self.params["admin_password"]
+        return self.interface.wait_for_log_in(*who, seconds)
 
     def _why_sick(self):
         failed = failed_container(self.host.containers(), self.restarts)
@@ -354,7 +357,7 @@ def require_log_in(machine, plan, log_in):
     """Raise FleetError where nobody could tell whether the new one works, because the old one lets nobody in."""
     if not (log_in and plan.running) or machine.interface.why_sick():
         return
-    why = machine.why_no_log_in()
+    why = machine.why_no_log_in(0)
     if why:
         raise FleetError(
             "Open WebUI was not touched, because its upgrade could not be proved",

@@ -74,7 +74,11 @@ def test_a_model_can_be_named_and_none_need_be_asked(webui: tuple[str, type[Webu
         ({"onboarding": True}, "the first stranger becomes its administrator", "ENABLE_SIGNUP"),
         ({"takes_any_password": True}, "answers a wrong password with HTTP 200", "docker logs open-webui"),
         ({"role": "user"}, "logs in as user", "docker logs open-webui"),
-        ({"password": "changed by a person"}, "cannot log in as administrator .HTTP 400", "change it in the interface too"),
+        (
+            {"password": "changed by a person"},
+            "cannot log in as administrator .HTTP 400",
+            "change it in the interface too",
+        ),
         ({"log_in_status": 429}, "too many log-ins", "wait three minutes"),
         (
             {"backends": [(500, "bad certificate"), [MODEL]]},

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from ansible_collections.ollama_fleet.stack.plugins.module_utils.compose_cli import Container, Service
 from ansible_collections.ollama_fleet.stack.plugins.module_utils.errors import FleetError
+from ansible_collections.ollama_fleet.stack.plugins.module_utils.open_webui_api import Interface
 from ansible_collections.ollama_fleet.stack.plugins.module_utils.open_webui_backups import Journal
 from ansible_collections.ollama_fleet.stack.plugins.module_utils.open_webui_database import Sqlite
 from ansible_collections.ollama_fleet.stack.plugins.modules import open_webui_release
@@ -140,7 +141,7 @@ class Site:
 
 @pytest.fixture
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
-    monkeypatch.setattr(open_webui_release, "wait_until", lambda why_not, _seconds, pause=1: why_not())
+    monkeypatch.setattr(open_webui_release, "LOG_IN_SECONDS", 0)
     with serving(WebuiDouble, email=EMAIL, password=PASSWORD, key="k" * 64) as (port, api):
         yield Site(tmp_path, f"http://127.0.0.1:{port}", api)
 
@@ -238,6 +239,30 @@ def test_a_comment_is_written_and_nothing_restarted(site: Site) -> None:
     site.run("webui:1")
     result = site.run("webui:1", compose="image: webui:1\n# a comment\n", ca_bundle="")
     assert (result["changed"], site.host.done) == (True, [])
+
+
+def test_too_many_log_ins_are_waited_out(site: Site) -> None:
+    minutes = []
+
+    def sleep(seconds: float) -> None:
+        minutes.append(seconds)
+        site.host.api.log_in_status = 0 if len(minutes) == 2 else 429
+
+    interface = Interface(site.params["base_url"])
+    site.host.api.log_in_status = 429
+    assert interface.wait_for_log_in(EMAIL, PASSWORD, 30, sleep) == ""
+    assert minutes == [61, 61]
+    site.host.api.log_in_status = 429
+    assert "too many log-ins" in interface.wait_for_log_in(EMAIL, PASSWORD, 30, lambda _seconds: None)
+
+
+def test_a_log_in_that_needs_a_moment_gets_it(site: Site) -> None:
+    site.host.api.log_in_status = 500
+
+    def sleep(_seconds: float) -> None:
+        site.host.api.log_in_status = 0
+
+    assert Interface(site.params["base_url"]).wait_for_log_in(EMAIL, PASSWORD, 30, sleep) == ""
 
 
 def test_an_image_that_is_not_there_costs_nothing(site: Site) -> None:

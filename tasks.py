@@ -151,7 +151,7 @@ def plan(c: Context, inventory: str = LAB_INVENTORY, limit: str = "", json: bool
 def down(
     c: Context, inventory: str = LAB_INVENTORY, limit: str = "", tags: str = "", check: bool = False, diff: bool = False
 ) -> None:
-    """Remove the container toolkit, Docker and the driver, as far as this project brought them.
+    """Remove Open WebUI, the container toolkit, Docker and the driver, as far as this project brought them.
 
     Exit codes as of up.
     """

@@ -132,8 +132,15 @@ from contextlib import closing
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.ollama_fleet.stack.plugins.module_utils.errors import FleetError
-from ansible_collections.ollama_fleet.stack.plugins.module_utils.open_webui_api import REFUSED, Interface, SilentError
+from ansible_collections.ollama_fleet.stack.plugins.module_utils.open_webui_api import (
+    REFUSED,
+    Interface,
+    SilentError,
+    wait_until,
+)
 
+RELOAD_SECONDS = 10
+OTHER = "another certificate"
 # What a list of all may take beyond the time of the slowest back end.
 SLACK = 3
 NO_ADDRESS = "stranger"
@@ -331,9 +338,9 @@ class Front:
 
     def problems(self, params):
         """Yield what is not as it shall be, as the end of a sentence."""
+        if wait_until(lambda: self._why_other(params["tls_certificate"]), RELOAD_SECONDS) == OTHER:
+            yield "shows another certificate than the one that it was given"
         with closing(self._connect()) as connection:
-            if params["tls_certificate"] and shown(connection) != first_of(params["tls_certificate"]):
-                yield "shows another certificate than the one that it was given"
             body = json.dumps({"email": params["email"], "password": params["password"]})
             connection.request("POST", "/api/v1/auths/signin", body, {"Content-Type": "application/json"})
             answer = connection.getresponse()
@@ -350,6 +357,14 @@ class Front:
             status = connection.getresponse().status
             if status != 101:
                 yield f"does not hand on WebSockets (HTTP {status})"
+
+    def _why_other(self, certificate):
+        """Whether it shows another certificate. A web server that was told to reload shows its old one for a moment."""
+        try:
+            with closing(self._connect()) as connection:
+                return OTHER if certificate and shown(connection) != first_of(certificate) else ""
+        except OSError as error:
+            return str(error)
 
     def _connect(self):
         connection = http.client.HTTPSConnection(self.address, self.port, timeout=30, context=self.trust)

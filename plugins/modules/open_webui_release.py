@@ -235,7 +235,9 @@ class Machine:
         return self.interface.wait_for_log_in(*who, seconds)
 
     def _why_sick(self):
-        failed = failed_container(self.host.containers(), self.restarts)
+        # Docker's own health check gives up before a long migration ends: the API is asked, until the time is over.
+        containers = [container._replace(health="") for container in self.host.containers()]
+        failed = failed_container(containers, self.restarts)
         if failed:
             # Docker starts it again and again: waiting on would not help.
             raise FleetError("Open WebUI", describe_failure(failed), REMEDY, self.log())

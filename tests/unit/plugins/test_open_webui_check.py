@@ -171,8 +171,9 @@ def pairs() -> tuple[Pair, Pair]:
 
 
 def test_the_proxy_in_front_is_tried(
-    webui: tuple[str, type[WebuiDouble]], pairs: tuple[Pair, Pair], tmp_path: Path
+    webui: tuple[str, type[WebuiDouble]], pairs: tuple[Pair, Pair], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(open_webui_check, "RELOAD_SECONDS", 0)
     told = {"email": EMAIL, "password": PASSWORD, "key": "k" * 64, "cookie": "token=x; HttpOnly; Secure; Path=/"}
     with serving(WebuiDouble, (tmp_path, pairs[0]), **told) as (port, front):
         front.upgrades = True

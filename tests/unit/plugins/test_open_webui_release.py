@@ -75,7 +75,7 @@ class HostDouble:
         service = self.services(self.folder)[0]
         self.done.append(f"up {service.image}")
         told = self.versions[service.image]
-        state = told.get("state", "running")
+        state, health = told.get("state", "running"), told.get("health", "")
         self.running = Container(
             "open-webui",
             service.name,
@@ -83,7 +83,7 @@ class HostDouble:
             self.images[service.image],
             service.config_hash,
             state,
-            "",
+            health,
             0,
             0,
             "c",
@@ -239,6 +239,13 @@ def test_a_comment_is_written_and_nothing_restarted(site: Site) -> None:
     site.run("webui:1")
     result = site.run("webui:1", compose="image: webui:1\n# a comment\n", ca_bundle="")
     assert (result["changed"], site.host.done) == (True, [])
+
+
+def test_dockers_health_check_does_not_cut_a_migration_short(site: Site) -> None:
+    site.run("webui:1")
+    site.host.versions["webui:2"] = {"health": "unhealthy"}
+    site.run("webui:2")
+    assert site.host.running and site.host.running.image == "webui:2"
 
 
 def test_too_many_log_ins_are_waited_out(site: Site) -> None:

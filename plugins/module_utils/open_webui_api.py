@@ -19,6 +19,7 @@ PAUSE = 1
 MINUTE, MINUTES = 61, 4
 
 
+SECOND_FACTOR = "is asked for more than a password"
 TOO_MANY_WORDS = f"it has had too many log-ins (HTTP {TOO_MANY})"
 
 
@@ -87,8 +88,10 @@ class Interface:
             return f"a log-in is not answered ({error})"
         if status == TOO_MANY:
             return TOO_MANY_WORDS
-        if status != 200 or not answer.get("token"):
+        if status != 200:
             return f"{email} cannot log in (HTTP {status})"
+        if not answer.get("token"):
+            return f"{email} {SECOND_FACTOR}"
         return "" if answer.get("role") == "admin" else f"{email} logs in as {answer.get('role')}, not as administrator"
 
     def wait_for_log_in(self, email: str, password: str, seconds: float, sleep=time.sleep) -> str:

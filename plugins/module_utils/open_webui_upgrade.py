@@ -24,6 +24,8 @@ SAVING, REPLACING, STARTING = "saving", "replacing", "starting"
 KEEPING, RESTORING, RETURNING = "keeping", "restoring", "returning"
 # Room beside the copies, for what else grows on the same disk meanwhile.
 RESERVE = 256 * 1024**2
+NOT_SAVED = "Open WebUI's backup could not be written, so nothing was changed"
+MAKE_ROOM = "free disk space, or set open_webui_backup_dir to another disk, then run again"
 
 
 class Upgrade:
@@ -67,13 +69,14 @@ class Upgrade:
             if with_data:
                 self.machine.stop()
             self._save(with_data)
-        except FleetError as error:
+        except (FleetError, OSError) as problem:
+            error = problem if isinstance(problem, FleetError) else FleetError(NOT_SAVED, str(problem), MAKE_ROOM)
             self._undo()
             try:
                 self.machine.start(before)
             except FleetError as second:
                 error.why += f"; and the old one, which was stopped for it, does not start: {second.why}"
-            raise error
+            raise error from None
         self.journal.move_to(REPLACING)
         self.machine.put(wanted)
         self.journal.move_to(STARTING)

@@ -134,6 +134,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.ollama_fleet.stack.plugins.module_utils.errors import FleetError
 from ansible_collections.ollama_fleet.stack.plugins.module_utils.open_webui_api import (
     REFUSED,
+    SECOND_FACTOR,
     Interface,
     SilentError,
     wait_until,
@@ -240,7 +241,12 @@ class Check:
         status, answer = self.interface.sign_in(email, self.params["password"])
         if status == 200 and answer.get("token") and answer.get("role") == "admin":
             return str(answer["token"])
-        if status == 200:
+        if status == 200 and not answer.get("token"):
+            self.wrong(
+                f"{email} {SECOND_FACTOR}",
+                "give the role an administrator of its own without a second factor (open_webui_admin_email)",
+            )
+        elif status == 200:
             self.wrong(f"{email} logs in as {answer.get('role')}, not as administrator", LOOK)
         elif status == 429:
             self.wrong("it has had too many log-ins", f"wait three minutes; {LOOK}")

@@ -460,7 +460,8 @@ def main():
             "project_dir": {"type": "path", "required": True},
             "compose": {"type": "str", "required": True},
             "environment": {"type": "str", "required": True, "no_log": True},
-            "ca_bundle": {"type": "str", "default": ""},
+            # No secret, but 200 kB that would be in every log otherwise.
+            "ca_bundle": {"type": "str", "default": "", "no_log": True},
             "data_dir": {"type": "path", "required": True},
             "database_url": {"type": "str", "default": "", "no_log": True},
             "postgresql_image": {"type": "str", "default": ""},
@@ -499,6 +500,11 @@ def main():
     except FleetError as problem:
         told = {key: redacted(value, params["environment"]) for key, value in problem.as_result().items()}
         module.fail_json(**told)
+    except OSError as problem:
+        remedy = "mend that, then run again: what was begun is finished or undone first, by the journal in backup_dir"
+        module.fail_json(
+            **FleetError("A file of Open WebUI could not be read or written", str(problem), remedy).as_result()
+        )
     module.exit_json(**result)
 
 

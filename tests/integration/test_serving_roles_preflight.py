@@ -263,6 +263,13 @@ REFUSED = {
     "tls-and-http": case(
         "open_webui", ["plain HTTP must stay on the host"], **WEBUI, **WEB_TLS, open_webui_bind_address="10.0.0.5"
     ),
+    "tls-port-taken": case(
+        "open_webui",
+        ["port 443 is taken by apache2", "open_webui_tls_port"],
+        {"ports": [{**OTHERS_PORT[0], "port": 443, "process": "apache2"}]},
+        **WEBUI,
+        **WEB_TLS,
+    ),
     "tls-wrong-key": case(
         "open_webui",
         ["the key is another certificate's"],

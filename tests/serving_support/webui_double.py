@@ -21,6 +21,7 @@ class WebuiDouble(InterfaceDouble):
     sign_up_open = False
     onboarding = False
     takes_any_password = False
+    second_factor = False
     list_seconds = 0.0
     answer_words: str | None = "Paris is the capital of France"
     answer_status = 200
@@ -64,6 +65,8 @@ class WebuiDouble(InterfaceDouble):
             right = body["email"] == self.email and (self.takes_any_password or body["password"] == self.password)
             if self.log_in_status:
                 self.answer(self.log_in_status, {"detail": "no"})
+            elif right and self.second_factor:
+                self.answer(200, {"next_step": "verify", "challenge_token": "x", "expires_in": 300})
             elif right:
                 self.answer(200, {"token": self.session(), "role": self.role})
             else:

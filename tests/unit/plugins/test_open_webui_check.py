@@ -73,6 +73,7 @@ def test_a_model_can_be_named_and_none_need_be_asked(webui: tuple[str, type[Webu
         ({"sign_up_open": True}, "answers a stranger's sign-up with HTTP 400", "ENABLE_SIGNUP"),
         ({"onboarding": True}, "the first stranger becomes its administrator", "ENABLE_SIGNUP"),
         ({"takes_any_password": True}, "answers a wrong password with HTTP 200", "docker logs open-webui"),
+        ({"second_factor": True}, "is asked for more than a password", "open_webui_admin_email"),
         ({"role": "user"}, "logs in as user", "docker logs open-webui"),
         (
             {"password": "changed by a person"},

@@ -45,9 +45,11 @@ class DatabaseDouble:
 
     def __init__(self, machine: MachineDouble) -> None:
         self.machine = machine
-        self.damaged = False
+        self.damaged = self.full = False
 
     def save(self, folder: str) -> list[dict[str, Any]]:
+        if self.full:
+            raise OSError(28, "No space left on device")
         if self.damaged:
             raise FleetError("the database", "it is damaged", "mend it")
         (Path(folder) / "webui.db").write_text("half")
@@ -205,6 +207,16 @@ def test_a_damaged_database_stops_the_change_before_it_begins(tmp_path: Path) ->
     machine.database.damaged = True
     with pytest.raises(FleetError, match="damaged"):
         change(machine, tmp_path)
+    assert (machine.runs, machine.there) == ("webui:1", OLD_FILES)
+    assert left(tmp_path) == []
+
+
+def test_a_disk_that_is_full_stops_the_change_before_it_begins(tmp_path: Path) -> None:
+    machine = MachineDouble()
+    machine.database.full = True
+    with pytest.raises(FleetError, match=r"could not be written, so nothing was changed: .*No space left") as caught:
+        change(machine, tmp_path)
+    assert "open_webui_backup_dir" in caught.value.remedy
     assert (machine.runs, machine.there) == ("webui:1", OLD_FILES)
     assert left(tmp_path) == []
 

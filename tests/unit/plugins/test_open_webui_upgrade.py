@@ -291,7 +291,7 @@ def test_a_run_that_settles_can_be_cut_as_well(tmp_path: Path, new_works: bool, 
             made.start = made.start_without_migrating  # type: ignore[method-assign]
         return made
 
-    for first in range(0, 40, 2):
+    for first in range(0, 36, 2):
         for second in range(0, 16, 2):
             one, folder = machine(), tmp_path / f"{first}-{second}"
             for at in (first, second):

@@ -284,6 +284,15 @@ REFUSED = {
         **WEBUI,
         open_webui_redis_url="redis://:redis-password@10.0.0.9:6379/0",
     ),
+    "nobody-migrates": case(
+        "open_webui", ["a host of the inventory"], **WEBUI, **REPLICA, open_webui_migrating_host="web9"
+    ),
+    "backup-in-reach": case(
+        "open_webui",
+        ["must not be in open_webui_data_dir"],
+        **WEBUI,
+        open_webui_backup_dir="/var/lib/open-webui/backups",
+    ),
     "taken-setting": case(
         "open_webui", ["DATABASE_URL", "this role sets itself"], **WEBUI, open_webui_environment={"DATABASE_URL": "x"}
     ),

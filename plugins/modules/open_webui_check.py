@@ -128,6 +128,7 @@ import os
 import re
 import ssl
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
 from ansible.module_utils.basic import AnsibleModule
@@ -263,19 +264,12 @@ class Check:
 
     def _backends(self, token):
         """Look at each back end and at the list of all; return the models that are served."""
-        found, models = [], []
-        for index, name in enumerate(self.params["backends"]):
-            started, status, answer, silent = time.monotonic(), 0, None, ""
-            try:
-                status, answer = self.interface.ask(f"/ollama/api/tags/{index}", token, timeout=15)
-            except SilentError as error:
-                silent = str(error)
-            state, words = state_of(status, answer, silent)
-            served = (answer.get("models") or []) if state == "serving" and isinstance(answer, dict) else []
-            models += served
-            seconds = round(time.monotonic() - started, 2)
-            names = sorted(model["name"] for model in served)
-            found.append({"name": name, "state": state, "models": names, "words": words, "seconds": seconds})
+        names = self.params["backends"]
+        # At the same time: each that is down takes the whole time.
+        with ThreadPoolExecutor(max_workers=max(1, min(len(names), 16))) as together:
+            looks = list(together.map(lambda index: self._backend(token, index), range(len(names))))
+        found = [look for look, _models in looks]
+        models = [model for _look, served in looks for model in served]
         self.report["backends"] = found
         self.report["down"] = [one["name"] for one in found if one["state"] == "down"]
         for one in found:
@@ -285,6 +279,21 @@ class Check:
             self.wrong(f"no back end answers: {', '.join(self.report['down'])}", BACKEND_REMEDY)
         self._list(token, models)
         return models
+
+    def _backend(self, token, index):
+        """Return (report, models) of one back end."""
+        started, status, answer, silent = time.monotonic(), 0, None, ""
+        try:
+            limit = self.params["list_timeout"] + SLACK
+            status, answer = self.interface.ask(f"/ollama/api/tags/{index}", token, timeout=limit)
+        except SilentError as error:
+            silent = str(error)
+        state, words = state_of(status, answer, silent)
+        served = (answer.get("models") or []) if state == "serving" and isinstance(answer, dict) else []
+        seconds = round(time.monotonic() - started, 2)
+        names = sorted(model["name"] for model in served)
+        name = self.params["backends"][index]
+        return {"name": name, "state": state, "models": names, "words": words, "seconds": seconds}, served
 
     def _list(self, token, models):
         started = time.monotonic()

@@ -107,13 +107,21 @@ class Upgrade:
         self.journal.move_to(KEEPING, why=why, log=log or self.machine.log())
         self._go_back()
 
+    def _keep(self) -> str:
+        """Put aside what the new version made of the database; return why it could not be. The way back goes on."""
+        try:
+            self.machine.database.keep(self.journal.folder)
+        except FleetError as problem:
+            return problem.why
+        except OSError as problem:
+            return str(problem)
+        return ""
+
     def _go_back(self) -> str:
         entry = self.journal.entry
         if entry["phase"] == KEEPING:
             self.machine.stop()
-            if entry["with_data"]:
-                self.machine.database.keep(self.journal.folder)
-            self.journal.move_to(RESTORING)
+            self.journal.move_to(RESTORING, not_kept=self._keep() if entry["with_data"] else "")
         if entry["phase"] == RESTORING:
             if entry["with_data"]:
                 self.machine.database.restore(self.journal.folder, self.journal.saved_parts())
@@ -138,6 +146,8 @@ def words_of_failure(entry, again, kept):
     state = f"and does not work either: {again}" if again else "and works"
     last = entry["log"].strip().splitlines()[-1:] or ["nothing"]
     where = f". What the new one made of the database is in {kept}" if kept else ""
+    if entry.get("not_kept"):
+        where = f". What the new one made of the database could not be kept: {entry['not_kept']}"
     why = f"{entry['why']}; the last that it said: {last[0].strip()} ({back} {state}{where})"
     remedy = (
         "read docker logs open-webui, and put back by hand what the folder holds (docs/open-webui.md)"

@@ -46,7 +46,7 @@ class DatabaseDouble:
 
     def __init__(self, machine: MachineDouble) -> None:
         self.machine = machine
-        self.damaged = self.full = False
+        self.damaged = self.full = self.unreadable = False
 
     def save(self, folder: str) -> list[dict[str, Any]]:
         if self.full:
@@ -60,6 +60,8 @@ class DatabaseDouble:
 
     def keep(self, folder: str) -> None:
         self.machine.power.step()
+        if self.unreadable:
+            raise FleetError("the database", "pg_dump: error: it is broken", "mend it")
         if self.machine.data is not None:
             (Path(folder) / "failed").mkdir(exist_ok=True)
             (Path(folder) / "failed" / "webui.db").write_text(self.machine.data)
@@ -198,6 +200,15 @@ def test_a_bad_version_is_taken_back_with_its_database(tmp_path: Path) -> None:
         assert words in caught.value.why
     assert "Traceback" in caught.value.log
     assert outcome(tmp_path, "19700101T000000Z").startswith("taken back: ")
+
+
+def test_what_cannot_be_kept_does_not_bar_the_way_back(tmp_path: Path) -> None:
+    machine = MachineDouble(new_works=False)
+    machine.database.unreadable = True
+    with pytest.raises(FleetError, match="could not be kept: pg_dump: error: it is broken") as caught:
+        change(machine, tmp_path)
+    assert "webui:1 is back with its database and works" in caught.value.why
+    assert (machine.runs, machine.data, machine.there) == ("webui:1", "chats", OLD_FILES)
 
 
 def test_an_old_one_that_does_not_come_back_is_said(tmp_path: Path) -> None:

@@ -166,7 +166,7 @@ def down(
     diff: bool = False,
     models: bool = False,
 ) -> None:
-    """Remove a native Ollama, the container toolkit, Docker and the driver, as far as this project brought them.
+    """Remove Open WebUI, a native Ollama, toolkit, Docker and driver, as far as this project brought them.
 
     Exit codes as of up.
     """

@@ -6,7 +6,7 @@ An image's tag is a digest of everything it is made from, so one that is there i
 import hashlib
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from lab import rootfs, wheels
@@ -30,6 +30,7 @@ class Image:
     inputs: further files and folders whose content decides it
     fill: puts what was not in FOLDER into the build context
     arguments: build arguments, as "NAME=value"
+    parent: an image of the lab that it is built on, in place of a base of its own
     """
 
     name: str
@@ -39,10 +40,13 @@ class Image:
     inputs: tuple[Path, ...] = ()
     fill: Fill = field(default=lambda _context: None)
     arguments: tuple[str, ...] = ()
+    parent: "Image | None" = None
 
     @property
     def base_key(self) -> str:
         """Digest of what the base is made from."""
+        if self.parent:
+            return self.parent.key
         return _digest([rootfs.inputs(self.setup, self.packages)])
 
     @property
@@ -94,11 +98,36 @@ def open_webui(base: Base) -> Image:
     return Image("open-webui", folder, base.apt, packages, fill=fill, arguments=(f"PYTHON={base.python}",))
 
 
+def open_webui_before(base: Base) -> Image:
+    """An older real Open WebUI, from which an upgrade begins."""
+    parent = open_webui(base)
+    folder = SOURCES / "images/open-webui-before"
+
+    def fill(context: Path) -> None:
+        wheels.install(folder / "app.lock", context / "app", base.python)
+
+    return replace(parent, name="open-webui-before", folder=folder, fill=fill, parent=parent)
+
+
+def open_webui_broken(base: Base) -> Image:
+    """An Open WebUI that goes wrong after its migrations."""
+    parent = open_webui(base)
+    folder = SOURCES / "images/open-webui-broken"
+    return replace(parent, name="open-webui-broken", folder=folder, fill=lambda _context: None, parent=parent)
+
+
+def database(base: Base) -> Image:
+    """PostgreSQL and Redis, for several Open WebUIs."""
+    return Image("database", SOURCES / "images/database", base.apt, ("postgresql", "redis-server"))
+
+
 def build(docker: Docker, paths: Paths, image: Image) -> str:
     """Build the image and its base unless they are there; return its tag."""
     name, base = tag(paths, image), base_tag(paths, image)
     if docker.ok("image", "inspect", name):
         return name
+    if image.parent:
+        base = build(docker, paths, image.parent)
     with step(f"image {image.name}") as running:
         if not docker.ok("image", "inspect", base):
             with step(f"image {image.name}: Debian packages"):

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
-from lab import controller, docker_engine, hosts, images, inventory, making, releases, room, subnet
+from lab import controller, docker_engine, hosts, images, inventory, making, releases, room, services, subnet
 from lab.containers import Containers
 from lab.docker import Docker
 from lab.hosts import Host
@@ -112,6 +112,24 @@ class Lab:
             lab = Containers(self._docker(State.load(self.paths.state)), self.paths)
             if name in lab.all():
                 lab.remove(name)
+
+    def publish(self, name: str) -> str:
+        """Have one of the images in the lab's registry that only tests need; return its name there, with digest.
+
+        name: open-webui-before, open-webui-broken or database. The lab must be up. Raises FleetError.
+        """
+        with self._locked():
+            state = State.load(self.paths.state)
+            lab = Containers(self._docker(state), self.paths)
+            bases = releases.choose()
+            known = [images.open_webui_before(bases.open_webui), images.open_webui_broken(bases.open_webui)]
+            wanted = {image.name: image for image in [*known, images.database(bases.hosts)]}[name]
+            service = images.build(lab.docker, self.paths, images.services(bases.hosts))
+            port = services.ensure_registry(lab, service, state.subnet or "", lab.all())
+            tag = images.build(lab.docker, self.paths, wanted)
+            state.pushed[tag] = services.push(lab.docker, port, tag, state.pushed.get(tag))
+            state.save(self.paths.state)
+        return state.pushed[tag]
 
     def host_variables(self, host: Host) -> dict[str, str]:
         """Ansible's variables to reach a host of the lab: address, user, key, known hosts."""

@@ -82,65 +82,10 @@ remedy:
 import base64
 import hashlib
 import hmac
-import http.client
-import json
-import urllib.error
-import urllib.request
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.ollama_fleet.stack.plugins.module_utils.errors import FleetError
-
-TIMEOUT = 30
-WHAT = "Open WebUI at {base_url}"
-
-
-class SilentError(Exception):
-    """Nothing answers there."""
-
-
-class Interface:
-    """Open WebUI's API, as far as it is about log-ins."""
-
-    def __init__(self, base_url: str) -> None:
-        self.base_url = base_url.rstrip("/")
-
-    def ask(self, path: str, token: str | None = None, body: dict | None = None) -> tuple[int, object]:
-        """Return (status, JSON or None) of an answer; SilentError when there is none."""
-        headers = {"Content-Type": "application/json"}
-        if token:
-            headers["Authorization"] = f"Bearer {token}"
-        data = json.dumps(body).encode() if body is not None else None
-        request = urllib.request.Request(self.base_url + path, data, headers)  # noqa: S310 - the inventory's address
-        # A proxy of the environment is for the way out, and would get to see the password.
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        try:
-            with opener.open(request, timeout=TIMEOUT) as answer:
-                return answer.status, as_json(answer.read())
-        except urllib.error.HTTPError as error:
-            return error.code, as_json(error.read())
-        except (OSError, http.client.HTTPException) as error:
-            raise SilentError(str(error)) from None
-
-    def log_in(self, email: str, password: str) -> str | None:
-        """Return a session's token, or None where the password does not count."""
-        status, answer = self.ask("/api/v1/auths/signin", body={"email": email, "password": password})
-        if status == 200 and isinstance(answer, dict) and answer.get("token"):
-            return str(answer["token"])
-        if status in (400, 401, 403):
-            return None
-        why = "it has had too many log-ins" if status == 429 else f"it answers a log-in with HTTP {status}"
-        raise FleetError(
-            WHAT.format(base_url=self.base_url),
-            why,
-            "wait three minutes, see docker logs open-webui, then run it again",
-        )
-
-
-def as_json(data: bytes) -> object:
-    try:
-        return json.loads(data)
-    except ValueError:
-        return None
+from ansible_collections.ollama_fleet.stack.plugins.module_utils.open_webui_api import Interface, SilentError
 
 
 def signature(token: str, key: str) -> str:
@@ -157,7 +102,7 @@ def signed_with(token: str, key: str) -> str:
 
 def change_password(interface, params):
     """Have the new password count, which does not yet; return a session of it."""
-    what = WHAT.format(base_url=interface.base_url)
+    what = interface.what
     old = params["old_password"]
     session = interface.log_in(params["email"], old) if old else None
     if not session:
@@ -180,7 +125,7 @@ def change_password(interface, params):
 
 def prove_key(interface, session, params):
     """FleetError unless the new key signs sessions and the old one's are refused."""
-    what = WHAT.format(base_url=interface.base_url)
+    what = interface.what
     restart = "its container did not get the new key: ./inv up --full --tags open_webui"
     if not hmac.compare_digest(session.rpartition(".")[2], signature(session, params["secret_key"])):
         raise FleetError(what, "it signs sessions with another key than the vault's", restart)
@@ -202,16 +147,14 @@ def ensure(params, check_mode):
         session = session or change_password(interface, params)
         old = params["old_password"]
         if old and old != params["password"] and interface.log_in(params["email"], old):
-            raise FleetError(
-                WHAT.format(base_url=interface.base_url), "the old password still logs in", "see docker logs open-webui"
-            )
+            raise FleetError(interface.what, "the old password still logs in", "see docker logs open-webui")
         if params["secret_key"]:
             prove_key(interface, session, params)
     except SilentError as error:
         if not params["required"]:
             return {"changed": False, "answered": False, "proved": False}
         raise FleetError(
-            WHAT.format(base_url=interface.base_url),
+            interface.what,
             f"it does not answer ({error})",
             "start it: docker start open-webui; its log: docker logs open-webui. Then run it again",
         ) from None

@@ -23,6 +23,20 @@ PEM = {"ollama_gateway_certificate": PAIR.certificate, "ollama_gateway_certifica
 CLIENT = {"name": "web", "token": TOKEN}
 GATEWAY = {"ollama_gateway_clients": [CLIENT], "ollama_gateway_allowed_sources": ["10.0.0.5"], **PEM}
 WEBUI = {"open_webui_admin_password": "pa'ss\"w\\o$r{d}# é", "open_webui_secret_key": "k" * 32}
+WEB_PAIR = issue(FLEET, "web1", ["10.0.0.5"])
+WEB_TLS = {
+    "open_webui_tls_certificate": WEB_PAIR.certificate,
+    "open_webui_tls_certificate_key": WEB_PAIR.key,
+    "open_webui_public_url": "https://chat.example.org",
+}
+OIDC = {
+    "open_webui_oidc_provider_url": "https://id.example.org/.well-known/openid-configuration",
+    "open_webui_oidc_client_id": "chat",
+    "open_webui_oidc_client_secret": "oidc-secret-of-the-client",
+    "open_webui_public_url": "https://chat.example.org",
+}
+DATABASE_URL = "postgresql://webui:database-password@10.0.0.9:5432/webui"
+REPLICA = {"open_webui_database_url": DATABASE_URL, "open_webui_redis_url": "redis://:redis-password@10.0.0.9:6379/0"}
 BACKEND = {"url": "https://10.0.0.7:11435", "token": TOKEN}
 AUTHORITY = "-----BEGIN CERTIFICATE-----\nfleet\n-----END CERTIFICATE-----"
 H100 = {
@@ -178,6 +192,19 @@ GOOD = {
         open_webui_ca_certificate=AUTHORITY,
         open_webui_networks=["ollama-fleet"],
     ),
+    "behind-tls": case(
+        "open_webui",
+        [
+            "listen 0.0.0.0:443 ssl;",
+            "proxy_set_header Upgrade $http_upgrade;",
+            "Would install nginx",
+            "proxy_pass http://127.0.0.1:3000;",
+        ],
+        **WEBUI,
+        **WEB_TLS,
+    ),
+    "oidc": case("open_webui", ["127.0.0.1:3000:8080"], **WEBUI, **OIDC),
+    "replica": case("open_webui", ["127.0.0.1:3000:8080"], **WEBUI, **REPLICA, open_webui_migrating_host="alone"),
 }
 REFUSED = {
     "native-unchecked": case("ollama", ["ollama_release_checksum is ''", "sha256sum.txt"], ollama_mode="native"),
@@ -320,9 +347,53 @@ REFUSED = {
         **WEBUI,
         open_webui_backends=[{"url": "http://10.0.0.7:11435", "token": TOKEN}],
     ),
+    "all-addresses": case(
+        "open_webui",
+        ["open_webui_public_url is ''", "https://chat.example.org"],
+        **WEBUI,
+        open_webui_bind_address="0.0.0.0",  # noqa: S104
+    ),
+    "open-cors": case("open_webui", ["none with a star"], **WEBUI, open_webui_cors_origins=["*"]),
+    "tls-and-http": case(
+        "open_webui", ["plain HTTP must stay on the host"], **WEBUI, **WEB_TLS, open_webui_bind_address="10.0.0.5"
+    ),
+    "tls-port-taken": case(
+        "open_webui",
+        ["port 443 is taken by apache2", "open_webui_tls_port"],
+        {"ports": [{**OTHERS_PORT[0], "port": 443, "process": "apache2"}]},
+        **WEBUI,
+        **WEB_TLS,
+    ),
+    "tls-wrong-key": case(
+        "open_webui",
+        ["the key is another certificate's"],
+        **{**WEBUI, **WEB_TLS, "open_webui_tls_certificate_key": PAIR.key},
+    ),
+    "half-oidc": case(
+        "open_webui", ["open_webui_oidc_client_secret"], **{**WEBUI, **OIDC, "open_webui_oidc_client_secret": ""}
+    ),
+    "lonely-redis": case(
+        "open_webui",
+        ["replicas share a database"],
+        **WEBUI,
+        open_webui_redis_url="redis://:redis-password@10.0.0.9:6379/0",
+    ),
+    "nobody-migrates": case(
+        "open_webui", ["a host of the inventory"], **WEBUI, **REPLICA, open_webui_migrating_host="web9"
+    ),
+    "backup-in-reach": case(
+        "open_webui",
+        ["must not be in open_webui_data_dir"],
+        **WEBUI,
+        open_webui_backup_dir="/var/lib/open-webui/backups",
+    ),
+    "taken-setting": case(
+        "open_webui", ["DATABASE_URL", "this role sets itself"], **WEBUI, open_webui_environment={"DATABASE_URL": "x"}
+    ),
     "no-address": case("open_webui", ["gpu1 in open_webui_backends"], **WEBUI, open_webui_backends=[{"url": "gpu1"}]),
 }
 SECRETS = [TOKEN, OLD_TOKEN, PROXY_PASSWORD, "pa'ss", "k" * 32, "BEGIN PRIVATE KEY"]
+SECRETS += ["oidc-secret", "database-password", "redis-password"]
 
 
 def fresh_server(folder: Path) -> dict[str, Any]:

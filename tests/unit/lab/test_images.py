@@ -91,9 +91,19 @@ def test_two_labs_on_one_machine_have_images_of_their_own(tmp_path) -> None:
     assert images.tag(Paths(tmp_path / "one"), image) != images.tag(Paths(tmp_path / "two"), image)
 
 
+def test_an_image_on_another_follows_that_one(tmp_path) -> None:
+    parent = make(tmp_path / "a")
+    child = replace(parent, name="child", parent=parent)
+    key = child.key
+    (tmp_path / "a/part/file").write_text("two")
+    assert child.base_key == parent.key
+    assert child.key != key
+
+
 def test_the_labs_images_have_all_their_files() -> None:
     base = Base(TRIXIE, "3.13")
-    for image in (images.host(base), images.services(base), images.stand_in(base), images.open_webui(base)):
+    usual = (images.host(base), images.services(base), images.stand_in(base), images.open_webui(base))
+    for image in (*usual, images.open_webui_before(base), images.open_webui_broken(base), images.database(base)):
         text = (image.folder / "Dockerfile").read_text()
         assert "FROM ${BASE}" in text
         assert ":latest" not in text

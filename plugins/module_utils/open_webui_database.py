@@ -100,10 +100,13 @@ class Sqlite:
         return parts
 
     def keep(self, folder: str) -> None:
-        """Move what is there into the folder's part for what failed."""
+        """Move what is there into the folder's part for what failed, where nobody but root reads it."""
         for path in self._named():
             for end in BESIDE:
-                move(path + end, os.path.join(folder, FAILED, os.path.relpath(path, self.data_dir) + end))
+                kept = os.path.join(folder, FAILED, os.path.relpath(path, self.data_dir) + end)
+                move(path + end, kept)
+                if os.path.exists(kept):
+                    os.chmod(kept, 0o600)
 
     def restore(self, folder: str, parts: list[dict]) -> None:
         """Put back each database that was saved; one that was not there then is not there again."""

@@ -448,10 +448,9 @@ def database_of(params):
     """The database that the project uses."""
     if not params["database_url"]:
         return open_webui_database.Sqlite(params["data_dir"])
-    # The network of the project's own containers: names in the URL mean there what they mean to Open WebUI.
-    network = os.path.basename(params["project_dir"].rstrip("/")) + "_default"
     connection = open_webui_database.connection(params["database_url"])
-    return open_webui_database.Postgresql(open_webui_database.Programs(connection, params["postgresql_image"], network))
+    programs = open_webui_database.Programs(connection, params["postgresql_image"], params["postgresql_network"])
+    return open_webui_database.Postgresql(programs)
 
 
 def main():

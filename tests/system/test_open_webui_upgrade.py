@@ -99,7 +99,7 @@ def test_a_run_that_is_cut_is_settled_by_the_next(host: Estate, images: dict[str
         wait_for(lambda: json.loads(host.ssh(HOST, journal)).get("phase") == "starting", 300)
         # The module itself, as if the host had lost its power.
         host.ssh(
-            HOST, "sudo pgrep -f open_webui_release | while read -r pid; do sudo kill -9 $pid 2>/dev/null; done; true"
+            HOST, "sudo pgrep -f [o]pen_webui_release | while read -r pid; do sudo kill -9 $pid 2>/dev/null; done; true"
         )
         drain.join(300)
     assert json.loads(host.ssh(HOST, journal))["phase"] == "starting"

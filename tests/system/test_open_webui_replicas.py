@@ -11,6 +11,8 @@ from tests.system.conftest import ROOT, Session
 from tests.system.inventory import variable
 from tests.system.web_estate import BACKUPS, Estate, estate, wait_for
 
+pytestmark = pytest.mark.long
+
 FIRST, SECOND = "replica1", "replica2"
 PASSWORD = token_hex(16)
 

@@ -17,6 +17,8 @@ from tests.system.inventory import variable
 from tests.system.test_lab import changed_tasks
 from tests.system.web_estate import BACKUPS, Estate, estate, wait_for
 
+pytestmark = pytest.mark.long
+
 HOST = "upgrade1"
 OLD, NEW = "0.12.0", "0.12.4"
 REVISION = (

@@ -113,7 +113,8 @@ def test_password_and_key_change_and_the_old_ones_are_refused(lab: Session) -> N
         assert value not in done.stdout
 
 
-@pytest.mark.parametrize("seconds", [4, pytest.param(12, marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("seconds", [4, 12])
 def test_a_run_that_is_killed_is_completed_by_the_next(lab: Session, seconds: int) -> None:
     old = secrets.read(lab.inventory)
     command = [str(ROOT / "inv"), "secrets.rotate", "--only", "admin-password,tokens", "--yes"]

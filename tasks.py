@@ -185,7 +185,7 @@ def doors(c: Context, inventory: str = LAB_INVENTORY, limit: str = "") -> None:
 
 @task(help={"inventory": INVENTORY, "limit": LIMIT, "json": "print JSON instead of a table"})
 def prove(c: Context, inventory: str = LAB_INVENTORY, limit: str = "", json: bool = False) -> None:
-    """Have a model answer on every host, and prove that the GPU did it and that nobody else can ask.
+    """Have a model answer on every host, prove that the GPU did it and that nobody else can ask; log in to Open WebUI.
 
     Exit codes: 0 every host is proved, 2 one is not, 4 one could not be reached, 1 nothing ran.
     """

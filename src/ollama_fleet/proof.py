@@ -2,8 +2,8 @@
 
 import json
 import tempfile
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -46,19 +46,41 @@ class HostProof:
 
 
 @dataclass(frozen=True)
+class InterfaceProof:
+    """Open WebUI on one host: the administrator's log-in works, strangers are refused, and a model answered through it.
+
+    backends: each {name, state, models, words, seconds}; answer: {model, words, seconds}, None where none was asked
+    """
+
+    host: str
+    proved: bool
+    problem: str
+    version: str
+    backends: Sequence[Mapping[str, Any]]
+    answer: Mapping[str, Any] | None
+
+
+@dataclass(frozen=True)
 class FleetProof:
     """The hosts that could be asked, Ansible's exit code for the others (0: there are none), and their names."""
 
     hosts: tuple[HostProof, ...]
     ansible_exit_code: int = 0
     unasked: tuple[str, ...] = field(default=())
+    interfaces: tuple[InterfaceProof, ...] = field(default=())
+
+    @property
+    def parts(self) -> list[HostProof | InterfaceProof]:
+        """All that was proved or not."""
+        return [*self.hosts, *self.interfaces]
 
     @property
     def exit_code(self) -> int:
         """0 every host is proved, 2 one is not, 4 one could not be reached."""
         if self.ansible_exit_code == UNREACHABLE:
             return UNREACHABLE
-        return 2 if self.ansible_exit_code or self.unasked or not all(host.proved for host in self.hosts) else 0
+        proved = all(part.proved for part in self.parts)
+        return 2 if self.ansible_exit_code or self.unasked or not proved else 0
 
     def to_json(self) -> str:
         """The proof as JSON, as docs/proof.md documents it."""
@@ -72,29 +94,34 @@ class FleetProof:
             }
             for host in self.hosts
         ]
+        interfaces = [asdict(interface) for interface in self.interfaces]
         data = {"schema": SCHEMA, "exit_code": self.exit_code, "unasked": list(self.unasked), "hosts": hosts}
+        data["interfaces"] = interfaces
         return json.dumps(data, indent=2, ensure_ascii=False)
 
 
 def prove(inventory: Path, limit: str | None) -> FleetProof:
-    """Prove the GPU servers of an inventory; Ansible's own output is shown only when something went wrong."""
+    """Prove the servers of an inventory; Ansible's own output is shown only when something went wrong."""
     with tempfile.TemporaryDirectory(prefix="ollama-fleet-proof-") as folder:
         options = PlaybookOptions(limit=limit, extra_vars=[f"ollama_fleet_plan_folder={folder}"])
         code = run_playbook("prove", inventory, options, quiet=True)
         paths = sorted(Path(folder).glob("*.json"), key=lambda path: natural(path.stem))
         hosts = tuple(HostProof(path.stem, **json.loads(path.read_text())) for path in paths)
-    if hosts and not code:
-        return FleetProof(hosts)
-    names = [host.name for host in inventory_check.check(inventory, limit, groups=["gpu_servers"])]
-    if not hosts and code != UNREACHABLE:
+        paths = sorted(Path(folder).glob("*.interface"), key=lambda path: natural(path.stem))
+        interfaces = tuple(InterfaceProof(path.stem, **json.loads(path.read_text())) for path in paths)
+    if (hosts or interfaces) and not code:
+        return FleetProof(hosts, interfaces=interfaces)
+    names = [host.name for host in inventory_check.check(inventory, limit, groups=["gpu_servers", "web_servers"])]
+    if not hosts and not interfaces and code != UNREACHABLE:
         raise FleetError(f"proof of {inventory}", "no host could be asked", "see the problems above, then run it again")
-    asked = {host.host for host in hosts}
-    return FleetProof(hosts, code, tuple(name for name in names if name not in asked))
+    asked = {host.host for host in hosts} | {interface.host for interface in interfaces}
+    return FleetProof(hosts, code, tuple(name for name in names if name not in asked), interfaces)
 
 
 def show(proof: FleetProof, console: Console) -> None:
     """Print the proof: a table, what is wrong or to be known besides, and a summary."""
-    console.print(table(proof))
+    if proof.hosts:
+        console.print(table(proof))
     for line in remarks(proof):
         console.print(Text(line), soft_wrap=True)
     console.print(Text(summary(proof)), soft_wrap=True)
@@ -151,16 +178,32 @@ def remarks(proof: FleetProof) -> list[str]:
                 "Remedy: see ./inv doors for what opened it, bind it to 127.0.0.1 or stop it"
             )
         lines += [f"{host.host}: {note}" for note in told.get("notes", [])]
-    return lines
+    return lines + [f"{interface.host}: {words_of(interface)}" for interface in proof.interfaces]
+
+
+def words_of(interface: InterfaceProof) -> str:
+    """What was seen of a web interface, as a sentence."""
+    if not interface.proved:
+        return f"Open WebUI is not proved: {interface.problem}"
+    serving = [backend for backend in interface.backends if backend["state"] == "serving"]
+    down = [str(backend["name"]) for backend in interface.backends if backend["state"] != "serving"]
+    words = f"Open WebUI {interface.version} lets the administrator in and nobody else, lists the models of "
+    words += counted(len(serving), "back end")
+    words += f", gets none from {', '.join(down)}" if down else ""
+    return words + (f"; {interface.answer['model']} answered through it" if interface.answer else "")
+
+
+def failures(proof: FleetProof) -> list[str]:
+    """The hosts of which something is not proved."""
+    return list(dict.fromkeys(part.host for part in proof.parts if not part.proved))
 
 
 def summary(proof: FleetProof) -> str:
     """What is with the fleet, in one line."""
-    proved = sum(host.proved for host in proof.hosts)
+    proved = len({part.host for part in proof.parts} - set(failures(proof)))
     parts = [f"{counted(proved, 'host')} proved"] if proved else []
-    failed = [host.host for host in proof.hosts if not host.proved]
-    if failed:
-        parts.append(f"not proved: {', '.join(failed)}")
+    if failures(proof):
+        parts.append(f"not proved: {', '.join(failures(proof))}")
     if proof.unasked:
         parts.append(f"{', '.join(proof.unasked)} could not be asked: see above")
     return "; ".join(parts) + "."

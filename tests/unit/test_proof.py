@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from ollama_fleet.proof import SCHEMA, FleetProof, HostProof, show
+from ollama_fleet.proof import SCHEMA, FleetProof, HostProof, InterfaceProof, show
 
 CLOSED: dict[str, Any] = {"port": 11434, "asked": ["the controller", "gpu2"], "open_to": []}
 OPEN = {**CLOSED, "open_to": ["gpu2"]}
@@ -32,6 +32,10 @@ GOOD = HostProof("gpu1", told(True), "", CLOSED)
 ON_CPU = HostProof("desk", told(True, "cpu"), "", UNTRIED)
 LYING = HostProof("gpu3", told(False), "", CLOSED)
 SHOWN = HostProof("gpu4", told(True), "", OPEN)
+SERVES: dict[str, Any] = {"name": "gpu1", "state": "serving", "models": ["llama3.1:8b"], "words": "", "seconds": 0.1}
+ANSWER = {"model": "llama3.1:8b", "words": "Paris.", "seconds": 1.2}
+WEB = InterfaceProof("web1", True, "", "0.12.4", [SERVES, {**SERVES, "name": "gpu2", "state": "down"}], ANSWER)
+LOCKED = InterfaceProof("web1", False, "a second sign-up was not refused", "0.12.4", [], None)
 SILENT = HostProof("gpu5", None, "Ollama at http://127.0.0.1:11434 does not answer", CLOSED)
 
 
@@ -51,6 +55,9 @@ def text(proof: FleetProof) -> str:
         (FleetProof((GOOD,), 2, ("gpu9",)), 2),
         (FleetProof((GOOD,), 4, ("gpu9",)), 4),
         (FleetProof((LYING,), 4, ("gpu9",)), 4),
+        (FleetProof((GOOD,), interfaces=(WEB,)), 0),
+        (FleetProof((GOOD,), interfaces=(LOCKED,)), 2),
+        (FleetProof((), interfaces=(LOCKED,)), 2),
     ],
 )
 def test_exit_codes_tell_proved_not_proved_and_out_of_reach_apart(proof: FleetProof, code: int) -> None:
@@ -81,3 +88,15 @@ def test_json_has_all_that_was_seen() -> None:
     first, second = data["hosts"]
     assert (first["host"], first["proved"], first["proof"]["model"]["name"]) == ("gpu1", True, "llama3.1:8b")
     assert (second["proved"], second["proof"], second["closed"]) == (False, None, CLOSED)
+
+
+def test_a_web_interface_is_told_with_its_back_ends() -> None:
+    said = text(FleetProof((GOOD,), interfaces=(WEB,)))
+    assert "web1: Open WebUI 0.12.4 lets the administrator in and nobody else, lists the models of 1 back end, " in said
+    assert "gets none from gpu2; llama3.1:8b answered through it" in said
+    assert said.endswith("2 hosts proved.\n")
+    said = text(FleetProof((GOOD,), interfaces=(LOCKED,)))
+    assert "web1: Open WebUI is not proved: a second sign-up was not refused" in said
+    assert said.endswith("1 host proved; not proved: web1.\n")
+    (interface,) = json.loads(FleetProof((), interfaces=(WEB,)).to_json())["interfaces"]
+    assert (interface["host"], interface["proved"], interface["answer"]) == ("web1", True, ANSWER)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import re
 import shutil
 import sqlite3
 import stat
@@ -25,7 +26,8 @@ SQLITE_FILES = ("webui.db", os.path.join("vector_db", "chroma.sqlite3"))
 BESIDE = ("", "-wal", "-shm", "-journal")
 DUMP = "database.dump"
 FAILED = "failed"
-# Everything of ours in the schema, but what belongs to an extension, which only its owner may drop.
+# Everything of ours in the schema, but what belongs to an extension (e), which only its owner may drop, and what goes
+# with its table and not without it (i): the sequence of an identity column.
 EMPTY_SCHEMA = """
 DO $$
 DECLARE thing record;
@@ -38,7 +40,8 @@ BEGIN
     WHERE c.relnamespace = current_schema()::regnamespace
       AND c.relkind IN ('r', 'p', 'v', 'm', 'S')
       AND NOT EXISTS (
-        SELECT 1 FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e'
+        SELECT 1 FROM pg_depend d
+        WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype IN ('e', 'i')
       )
   LOOP
     IF to_regclass(thing.name::text) IS NOT NULL THEN
@@ -180,14 +183,19 @@ class Postgresql:
     def _must(self, what: str, program: str, arguments: list[str], source=None, target=None) -> str:
         code, out, err = self.run(program, arguments, source, target)
         if code:
-            said = [line.strip() for line in err.splitlines() if line.strip()]
             raise FleetError(
                 f"Open WebUI's PostgreSQL database: could not {what}",
-                said[-1] if said else f"{program} ended with {code}",
+                why_of(err) or f"{program} ended with {code}",
                 "its programs must be as new as the server (open_webui_postgresql_client), the server must answer, and "
                 "the user must own the tables; then run again",
             )
         return out
+
+
+def why_of(errors: str) -> str:
+    """The line that says why: the first that PostgreSQL calls an error, as hints come after it, else the last."""
+    said = [line.strip() for line in errors.splitlines() if line.strip()]
+    return next((line for line in said if re.search(r"\b(ERROR|FATAL):|error:", line)), said[-1] if said else "")
 
 
 class Programs:

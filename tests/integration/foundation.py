@@ -84,3 +84,17 @@ def changes(result: subprocess.CompletedProcess[str]) -> int:
     match = re.search(r"changed=(\d+)", result.stdout)
     assert match, result.stdout
     return int(match.group(1))
+
+
+# One result: its line, or the lines up to its closing brace.
+RESULT = r"^((?:ok|changed|fatal|failed|skipping): \[[\w-]+\](?:[^\n]*=> \{\n(?:[^\n]*\n)*?\}|[^\n]*))$"
+
+
+def of_host(output: str, name: str) -> str:
+    """What Ansible said of one host: diffs stand before the result that they belong to."""
+    said = []
+    for block in re.split(r"(?<=\n)(?=TASK|PLAY)", output):
+        parts = re.split(RESULT, block, flags=re.MULTILINE)
+        pairs = zip(parts[::2], parts[1::2], strict=False)
+        said += [diff + result for diff, result in pairs if f": [{name}]" in result.split("\n")[0]]
+    return "\n".join(said + re.findall(rf"^{name} +: .*$", output, re.MULTILINE))

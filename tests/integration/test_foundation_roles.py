@@ -1,7 +1,6 @@
 """What the foundation roles refuse, skip and decide, in check mode, on hosts that are told rather than had."""
 
 import json
-import re
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -13,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.integration.foundation import Playground
+from tests.integration.foundation import Playground, of_host
 from tests.unit.plugins.host_trees import HostTree
 
 KEY = b"a key"
@@ -220,13 +219,6 @@ def said(tmp_path_factory: pytest.TempPathFactory, mirror: str) -> dict[str, str
     ]
     result = Playground(folder).run_on(hosts, tasks, "--check", "--diff", "-v")
     return {name: of_host(result.stdout + result.stderr, name) for name in hosts}
-
-
-def of_host(output: str, name: str) -> str:
-    """The parts of Ansible's output that speak of one host."""
-    blocks = re.split(r"\n(?=(?:ok|changed|fatal|skipping|included|failed): |\n|PLAY|TASK)", output)
-    recap = "".join(re.findall(rf"^{name} +: .*$", output, re.MULTILINE))
-    return "\n".join(block for block in blocks if re.match(rf"\n*\w+: \[{name}\]", block)) + "\n" + recap
 
 
 @pytest.mark.parametrize("name", GOOD)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.engine_support.origin import Origin
-from tests.integration.foundation import Playground
+from tests.integration.foundation import Playground, of_host
 from tests.serving_support.registry_tree import add_model
 from tests.unit.plugins.host_trees import HostTree
 
@@ -67,13 +67,6 @@ def output(tmp_path_factory: pytest.TempPathFactory, origin: Origin) -> str:
     ]
     done = Playground(folder).run_on(hosts, tasks, "--check", "--diff")
     return done.stdout + done.stderr
-
-
-def of_host(output: str, name: str) -> str:
-    """What Ansible said of one host: diffs stand before the line that names it."""
-    parts = re.split(r"^((?:ok|changed|fatal|failed|skipping): \[[\w-]+\].*)$", output, flags=re.MULTILINE)
-    said = [before + line for before, line in zip(parts[::2], parts[1::2], strict=False) if f"[{name}]" in line]
-    return "\n".join(said + re.findall(rf"^{name} +: .*$", output, re.MULTILINE))
 
 
 def site_of(output: str, name: str) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from ollama_fleet.authority import issue, make_authority
-from tests.integration.foundation import Playground
+from tests.integration.foundation import Playground, of_host
 from tests.unit.plugins.gguf_bytes import gguf
 from tests.unit.plugins.host_trees import HostTree
 
@@ -424,19 +424,6 @@ def output(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 # One result: its line, or the lines up to its closing brace.
-RESULT = r"^((?:ok|changed|fatal|failed|skipping): \[[\w-]+\](?:[^\n]*=> \{\n(?:[^\n]*\n)*?\}|[^\n]*))$"
-
-
-def of_host(output: str, name: str) -> str:
-    """What Ansible said of one host: diffs stand before the result that they belong to."""
-    said = []
-    for block in re.split(r"(?<=\n)(?=TASK|PLAY)", output):
-        parts = re.split(RESULT, block, flags=re.MULTILINE)
-        pairs = zip(parts[::2], parts[1::2], strict=False)
-        said += [diff + result for diff, result in pairs if f": [{name}]" in result.split("\n")[0]]
-    return "\n".join(said + re.findall(rf"^{name} +: .*$", output, re.MULTILINE))
-
-
 @pytest.mark.parametrize("name", GOOD)
 def test_check_run_on_a_fresh_host_passes_and_shows_what_it_would_write(output: str, name: str) -> None:
     said = of_host(output, name)

@@ -62,9 +62,9 @@ def test_gateway_speaks_only_tls_that_the_fleets_authority_signed(knocked: dict[
 def test_gateway_hands_on_each_word_when_it_comes(knocked: dict[str, Any], host: str) -> None:
     stream = knocked[host]["stream"]
     assert stream["status"] == 200
-    assert stream["lines"] > 10
+    assert stream["lines"] > 6
     # Buffered, all lines would come at once.
-    assert stream["seconds"] > 0.1
+    assert stream["seconds"] > stream["engine seconds"] / 2 > 0, stream
 
 
 def test_gateway_refuses_a_known_token_from_an_unknown_address(lab: Session) -> None:

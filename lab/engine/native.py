@@ -58,18 +58,6 @@ def routes(engine: Engine) -> dict[tuple[str, str], Route]:
     return {key: guarded(route, _refuse) for key, route in table.items()}
 
 
-def details(model: Model) -> dict[str, Any]:
-    config = model.config
-    return {
-        "parent_model": model.parent,
-        "format": config["model_format"],
-        "family": config["model_family"],
-        "families": config["model_families"],
-        "parameter_size": config["model_type"],
-        "quantization_level": config["file_type"],
-    }
-
-
 def _refuse(exchange: Exchange, error: ApiError) -> None:
     exchange.reply_json({"error": error.message}, error.status)
 
@@ -93,7 +81,7 @@ class _Native:
             "modified_at": timestamp(model.modified),
             "size": model.size,
             "digest": model.digest,
-            "details": details(model) | sizes,
+            "details": model.details | sizes,
             "capabilities": ["completion"],
         }
 
@@ -104,7 +92,7 @@ class _Native:
                 "model": loaded.model.name.short,
                 "size": memory,
                 "digest": loaded.model.digest,
-                "details": details(loaded.model),
+                "details": loaded.details,
                 "expires_at": timestamp(loaded.expires),
                 "size_vram": 0,
                 "context_length": loaded.num_ctx,
@@ -341,7 +329,7 @@ def _description(model: Model, verbose: bool) -> dict[str, Any]:
         "parameters": "\n".join(f"{name:<30} {syntax(value)}" for name, value in options),
         "template": template,
         "system": texts["system"],
-        "details": details(model),
+        "details": model.details,
         "messages": model.messages,
         "model_info": shown,
         "tensors": header.tensors,

@@ -143,10 +143,11 @@ class Llama:
 
 @dataclass
 class Loaded:
-    """A model that is loaded, or is about to be."""
+    """A model that is loaded, or is about to be. details: of the model, whose files may go before it does."""
 
     model: Model
     num_ctx: int
+    details: dict[str, Any]
     users: int = 0
     expires: float = 0.0
     keep_alive: float = 0.0
@@ -215,7 +216,7 @@ class Scheduler:
                 if entry and entry.num_ctx == num_ctx:
                     break
                 if not entry and len(self._loaded) < self._settings.max_loaded:
-                    entry = self._loaded[model.gguf] = Loaded(model, num_ctx)
+                    entry = self._loaded[model.gguf] = Loaded(model, num_ctx, model.details)
                     break
                 # Another context size, or no place: the model in the way goes when it is idle.
                 in_the_way = [entry] if entry else list(self._loaded.values())

@@ -52,6 +52,19 @@ class Model:
         return _header(self.gguf)
 
     @property
+    def details(self) -> dict[str, Any]:
+        """As the API shows them."""
+        config = self.config
+        return {
+            "parent_model": self.parent,
+            "format": config["model_format"],
+            "family": config["model_family"],
+            "families": config["model_families"],
+            "parameter_size": config["model_type"],
+            "quantization_level": config["file_type"],
+        }
+
+    @property
     def parameters(self) -> dict[str, Any]:
         """The options that come with the model."""
         merged: dict[str, Any] = {}

@@ -286,7 +286,9 @@ class Fleet:
         if from_vault:
             remedy = "./inv secrets.init makes what is missing in the vault; run it after every change of hosts"
         else:
-            remedy = "define what it refers to, or correct the template"
+            remedy = (
+                "define what it refers to, correct the template, or mark braces that are not Ansible's with !unsafe"
+            )
         written = shown(name, raw, role.options[name])
         return Finding(name, written, f"cannot be rendered: {reason.rstrip('.')}", remedy, raw)
 

@@ -205,3 +205,15 @@ def test_a_base_that_is_not_there_is_named_and_nothing_is_pulled_for_it(empty: E
     with pytest.raises(FleetError, match=f"the server has no {BASE}"):
         run(empty, "made:1", **WAYS["system"])
     assert run(empty, "made:1", check_mode=True, **WAYS["system"])["changed"]
+
+
+def test_a_loaded_model_is_listed_when_its_files_are_gone(engine: EngineProcess, name: str) -> None:
+    run(engine, name, **WAYS["system"])
+    body = {"model": name, "prompt": "hi", "stream": False, "options": {"num_predict": 1}}
+    assert engine.ask("/api/generate", body)["done"]
+    before = engine.get("/api/ps")["models"]
+    absent(engine, name)
+    after = engine.get("/api/ps")["models"]
+    assert [(model["name"], model["digest"], model["details"]) for model in after] == [
+        (model["name"], model["digest"], model["details"]) for model in before
+    ]

@@ -38,7 +38,9 @@ def copy(lab: Session, host: str, name: str, other: str) -> None:
 def apply(lab: Session, host: str, **variables: Any) -> subprocess.CompletedProcess[str]:
     """Run the role of the models on one host with variables that no inventory has."""
     command = ["ansible-playbook", "-i", str(lab.inventory), str(ROOT / "playbooks" / "site.yml"), "--limit", host]
-    command += ["--tags", "ollama_models", "-e", json.dumps(variables)]
+    # As a person marks Ollama's braces in an inventory.
+    told = json.dumps(variables).replace('"{{ .Prompt }}"', '!unsafe "{{ .Prompt }}"')
+    command += ["--tags", "ollama_models", "-e", told]
     return subprocess.run(
         command, cwd=ROOT, env=environment(lab.inventory), check=False, capture_output=True, text=True
     )
@@ -105,6 +107,60 @@ def test_another_name_comes_and_goes_and_a_second_run_changes_nothing(settled: S
     recap = next(line for line in said.splitlines() if line.startswith("gpu1 ") and "changed=" in line)
     assert "changed=0" in recap or "changed=2" in recap, "at most the record is begun and done again"
     applied(lab, "gpu1", ollama_models_host_list=[{"name": "chat:1", "state": "absent"}])
+    assert models_on(lab, "gpu1") == MODELS
+
+
+def weights_of(model: str, tag: str) -> Path:
+    """The GGUF file of a model of the lab's own registry, on this machine."""
+    store = ROOT / ".lab" / "models" / "v2" / "library" / model
+    layers = json.loads((store / "manifests" / tag).read_text())["layers"]
+    digest = next(str(layer["digest"]) for layer in layers if layer["mediaType"].endswith("image.model"))
+    return store / "blobs" / digest.replace(":", "-")
+
+
+def test_models_of_ones_own_are_made_answer_and_a_second_run_changes_nothing(settled: Session) -> None:
+    lab, weights = settled, weights_of("smollm2", "135m")
+    tutor = {"name": "tutor:1", "from": "smollm2:135m", "system": "You are a tutor.", "parameters": {"num_predict": 5}}
+    digest = weights.name.replace("sha256-", "sha256:")
+    own = {"name": "own:1", "file": str(weights), "checksum": digest, "template": "{{ .Prompt }}"}
+    made = {"ollama_models_host_list": [tutor, own]}
+    applied(lab, "gpu1", **made)
+    assert models_on(lab, "gpu1") == {*MODELS, "tutor:1", "own:1"}
+
+    shown = {
+        name: json.loads(ask(lab, "gpu1", f"{API}/api/show", body={"model": name}).text)
+        for name in models_on(lab, "gpu1")
+    }
+    assert shown["tutor:1"]["system"] == "You are a tutor."
+    # What is not given stays as it is in the model that it is made of.
+    parameters = [line.split() for line in shown["tutor:1"]["parameters"].splitlines()]
+    assert ["num_predict", "5"] in parameters
+    assert [two for two in parameters if two[0] == "stop"] == [
+        line.split() for line in shown["smollm2:135m"]["parameters"].splitlines() if line.startswith("stop")
+    ]
+    assert shown["tutor:1"]["template"] == shown["smollm2:135m"]["template"]
+    assert shown["own:1"]["template"] == "{{ .Prompt }}"
+    body = {"model": "tutor:1", "prompt": "Tell a story.", "stream": False}
+    answer = json.loads(ask(lab, "gpu1", f"{API}/api/generate", body=body).text)
+    assert answer["done"]
+    assert 1 <= answer["eval_count"] <= 5
+
+    digests = {name: digest_on(lab, "gpu1", name) for name in ("tutor:1", "own:1")}
+    again = applied(lab, "gpu1", **made)
+    assert "changed: [gpu1] => (item=" not in again
+    assert {name: digest_on(lab, "gpu1", name) for name in digests} == digests
+
+    # Another system prompt is another model; the one that nobody changed stays.
+    applied(lab, "gpu1", ollama_models_host_list=[tutor | {"system": "You ask back."}, own])
+    assert json.loads(ask(lab, "gpu1", f"{API}/api/show", body={"model": "tutor:1"}).text)["system"] == "You ask back."
+    assert digest_on(lab, "gpu1", "own:1") == digests["own:1"]
+
+    wrong = apply(lab, "gpu1", ollama_models_host_list=[own | {"name": "own:2", "checksum": f"sha256:{'0' * 64}"}])
+    assert wrong.returncode == 2
+    assert "0000" in wrong.stdout + wrong.stderr
+    assert "own:2" not in models_on(lab, "gpu1")
+
+    applied(lab, "gpu1", ollama_models_host_list=[{"name": name, "state": "absent"} for name in digests])
     assert models_on(lab, "gpu1") == MODELS
 
 

@@ -321,7 +321,7 @@ def test_a_template_without_its_variable_names_the_remedy() -> None:
     assert "ollama_image = '{{ vault_image }}' cannot be rendered: 'vault_image' is undefined." in line
     assert "Remedy: ./inv secrets.init makes what is missing in the vault" in line
     (line,) = told({"ollama_image": template("{{ other }}")})
-    assert "Remedy: define what it refers to, or correct the template" in line
+    assert "Remedy: define what it refers to, correct the template, or mark braces" in line
 
 
 def test_a_host_that_the_vault_does_not_know_yet_is_told_to_ask_for_its_secrets() -> None:

@@ -27,13 +27,14 @@ BESIDE = ("", "-wal", "-shm", "-journal")
 DUMP = "database.dump"
 FAILED = "failed"
 # Everything of ours in the schema, but what belongs to an extension (e), which only its owner may drop, and what goes
-# with its table and not without it (i): the sequence of an identity column.
+# with its table and not without it (i): the sequence of an identity column. By name, not by id: what went with another
+# has none any more, and newer servers take the number of its id for a name.
 EMPTY_SCHEMA = """
 DO $$
 DECLARE thing record;
 BEGIN
   FOR thing IN
-    SELECT c.oid::regclass AS name,
+    SELECT format('%I.%I', current_schema(), c.relname) AS name,
            CASE c.relkind WHEN 'v' THEN 'VIEW' WHEN 'm' THEN 'MATERIALIZED VIEW' WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE'
            END AS kind
     FROM pg_class c
@@ -44,12 +45,10 @@ BEGIN
         WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype IN ('e', 'i')
       )
   LOOP
-    IF to_regclass(thing.name::text) IS NOT NULL THEN
-      EXECUTE format('DROP %s IF EXISTS %s CASCADE', thing.kind, thing.name);
-    END IF;
+    EXECUTE format('DROP %s IF EXISTS %s CASCADE', thing.kind, thing.name);
   END LOOP;
   FOR thing IN
-    SELECT t.oid::regtype AS name FROM pg_type t
+    SELECT format('%I.%I', current_schema(), t.typname) AS name FROM pg_type t
     WHERE t.typnamespace = current_schema()::regnamespace AND t.typtype IN ('e', 'd')
       AND NOT EXISTS (
         SELECT 1 FROM pg_depend d WHERE d.classid = 'pg_type'::regclass AND d.objid = t.oid AND d.deptype = 'e'

@@ -99,10 +99,8 @@ def test_a_run_that_is_cut_is_settled_by_the_next(host: Estate, images: dict[str
         drain.start()
         journal = f"sudo cat {BACKUPS}/journal.json 2>/dev/null || echo {{}}"
         wait_for(lambda: json.loads(host.ssh(HOST, journal)).get("phase") == "starting", 300)
-        # The module itself, as if the host had lost its power.
-        host.ssh(
-            HOST, "sudo pgrep -f [o]pen_webui_release | while read -r pid; do sudo kill -9 $pid 2>/dev/null; done; true"
-        )
+        # The module itself, as if the host had lost its power. It came by standard input, so it has no other name.
+        host.ssh(HOST, "sudo pkill --signal KILL --full --exact /usr/bin/python3")
         drain.join(300)
     assert json.loads(host.ssh(HOST, journal))["phase"] == "starting"
     result = host.up(check=False)

@@ -10,6 +10,7 @@ import shutil
 from ansible_collections.ollama_fleet.stack.plugins.module_utils.compose_cli import (
     LABEL,
     OLDEST_COMPOSE,
+    pull_remedy,
     read_containers,
     read_hashes,
     read_services,
@@ -22,8 +23,8 @@ FILE = "compose.yaml"
 STOP_SECONDS = 60
 
 
-class NoDockerError(FleetError):
-    """Docker is not there: an error, but in check mode only a step that comes later."""
+class NotReadyError(FleetError):
+    """Docker or the project's file is not there: an error, but in check mode only a step that comes later."""
 
 
 class ComposeHost:
@@ -42,15 +43,15 @@ class ComposeHost:
         return self.docker("compose", *place, "--file", file or os.path.join(folder, FILE), *arguments, data=data)
 
     def require(self) -> None:
-        """Raise NoDockerError where there is no Docker, FleetError where its Compose is too old."""
+        """Raise NotReadyError where there is no Docker, FleetError where its Compose is too old."""
         if not shutil.which("docker"):
-            raise NoDockerError("Docker is not installed", "there is no docker command", "apply the docker role first")
+            raise NotReadyError("Docker is not installed", "there is no docker command", "apply the docker role first")
         code, _out, err = self.docker("version", "--format", "{{.Server.Version}}")
         if code:
-            raise NoDockerError("Docker does not answer", last_line(err), "start it: systemctl start docker")
+            raise NotReadyError("Docker does not answer", last_line(err), "start it: systemctl start docker")
         code, version, err = self.docker("compose", "version", "--short")
         if code:
-            raise NoDockerError("Docker has no Compose", last_line(err), "apply the docker role, which installs it")
+            raise NotReadyError("Docker has no Compose", last_line(err), "apply the docker role, which installs it")
         if read_version(version) < OLDEST_COMPOSE:
             oldest = ".".join(str(part) for part in OLDEST_COMPOSE)
             why = f"it is {version.strip()}, and {oldest} is the oldest that works"
@@ -58,13 +59,14 @@ class ComposeHost:
 
     def services(self, folder: str) -> list:
         """The services as the files of a folder mean them, each with the hash that `up` would give it."""
+        file = os.path.join(folder, FILE)
         code, resolved, err = self.compose(folder, "config", "--format", "json")
         if code:
-            raise FleetError("The Compose file is not valid", last_line(err), "correct what it is made from")
+            raise FleetError(f"{file} is no valid Compose file", last_line(err), "correct what the file is made from")
         # Of the resolved text, because Compose 2.26 leaves env files out when it hashes the file itself.
         code, hashes, err = self.compose(folder, "config", "--hash", "*", file="-", data=resolved)
         if code:
-            raise FleetError("The Compose file cannot be compared", last_line(err), "install Compose 2.26 or newer")
+            raise FleetError(f"{file} cannot be compared", last_line(err), "install Docker Compose 2.26 or newer")
         return read_services(json.loads(resolved), read_hashes(hashes))
 
     def containers(self) -> list:
@@ -72,6 +74,7 @@ class ComposeHost:
         _code, ids, _err = self.docker("ps", "--all", "--quiet", "--filter", f"label={LABEL}project={self.name}")
         if not ids.split():
             return []
+        # One that vanishes in between is simply not in the answer.
         _code, out, _err = self.docker("inspect", "--type", "container", *ids.split())
         return read_containers(json.loads(out or "[]"))
 
@@ -80,28 +83,36 @@ class ComposeHost:
         code, out, _err = self.docker("image", "inspect", "--format", "{{.Id}}", image)
         return out.strip() if code == 0 else None
 
+    def image_ids(self, services: list) -> dict[str, str]:
+        """Image reference -> id, of those of the services' images that the host has."""
+        found = {image: self.image_id(image) for image in {service.image for service in services}}
+        return {image: image_id for image, image_id in found.items() if image_id}
+
     def pull(self, image: str) -> None:
         """Have an image on the host."""
         code, _out, err = self.docker("pull", "--quiet", image)
         if code:
-            raise FleetError(
-                f"Image {image} was not pulled",
-                last_line(err),
-                "check the image's name, and that this host reaches its registry (a plain HTTP one must be in "
-                "docker_insecure_registries), then run again",
-            )
+            raise FleetError(f"Image {image} was not pulled", last_line(err), pull_remedy(err))
 
     def bring_back(self, image: str, image_id: str) -> None:
         """Have an image's name mean this id again. A tag may have moved; a digest cannot."""
         if image_id and self.image_id(image) != image_id:
             self.docker("tag", image_id, image)
 
-    def up(self) -> None:
-        """Have the containers as the project's own folder says, without waiting for them."""
-        arguments = ["up", "--detach", "--remove-orphans", "--pull", "never"]
+    def up(self, *how: str) -> str:
+        """Have the containers as the project's own folder says; return why that did not work, or nothing.
+
+        how: options of ``docker compose up``, instead of starting them without waiting for them.
+        """
+        arguments = ["up", *(how or ["--detach"]), "--remove-orphans", "--pull", "never"]
         code, _out, err = self.compose(self.folder, *arguments)
-        if code:
-            raise FleetError(f"Project {self.name} did not start", last_line(err), "correct what these words name")
+        return last_line(err) if code else ""
+
+    def down(self) -> str:
+        """Remove containers and networks; return why that did not work, or nothing."""
+        # Without a file: they are found by their labels, even when the folder is gone.
+        code, _out, err = self.docker("compose", "--project-name", self.name, "down", "--remove-orphans")
+        return last_line(err) if code else ""
 
     def stop(self) -> None:
         """Stop the project's containers. Docker does not start them again by itself, not even after a reboot."""
@@ -112,10 +123,10 @@ class ComposeHost:
         if code:
             raise FleetError(f"Project {self.name} was not stopped", last_line(err), "see journalctl -u docker")
 
-    def log(self, lines: int) -> str:
-        """The last lines that the project's containers said."""
+    def log(self, lines: int, containers: list | None = None) -> str:
+        """The last lines that the project's containers said, or those of it that are named."""
         said = []
-        for container in self.containers():
+        for container in self.containers() if containers is None else containers:
             _code, out, err = self.docker("logs", "--tail", str(lines), container.container_id)
             said.append((out + err).strip())
         return "\n".join(said)

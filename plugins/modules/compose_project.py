@@ -138,8 +138,8 @@ remedy:
   returned: on failure
 """
 
-import json
 import os
+import shutil
 import time
 import urllib.error
 import urllib.request
@@ -147,8 +147,6 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.ollama_fleet.stack.plugins.module_utils.compose_cli import (
-    LABEL,
-    OLDEST_COMPOSE,
     Action,
     Container,
     Service,
@@ -157,114 +155,42 @@ from ansible_collections.ollama_fleet.stack.plugins.module_utils.compose_cli imp
     failed_container,
     plan_actions,
     planned_text,
-    pull_remedy,
-    read_containers,
-    read_hashes,
-    read_services,
-    read_version,
 )
 from ansible_collections.ollama_fleet.stack.plugins.module_utils.compose_files import ProjectFiles, hidden, wanted
+from ansible_collections.ollama_fleet.stack.plugins.module_utils.compose_host import (
+    FILE,
+    ComposeHost,
+    NotReadyError,
+    last_line,
+)
 from ansible_collections.ollama_fleet.stack.plugins.module_utils.errors import FleetError
 
 # So long after a start an old container counts as running, when its address is not known.
 SETTLED_SECONDS = 10
-COMPOSE_FILE = "compose.yaml"
 
 
-class NotReadyError(FleetError):
-    """Docker or the project's file is not there: an error, but in check mode only a step that comes later."""
-
-
-class Project:
-    """A Compose project on this host, through the docker command."""
+class Project(ComposeHost):
+    """A project whose start is waited for, and which can be as it was."""
 
     def __init__(self, module: AnsibleModule) -> None:
-        self.module = module
-        self.folder: str = module.params["project_src"]
-        self.name: str = module.params["project_name"] or os.path.basename(self.folder.rstrip("/"))
-        self.file = os.path.join(self.folder, COMPOSE_FILE)
-        self.timeout: int = module.params["wait_timeout"]
+        self.params = module.params
+        folder = self.params["project_src"].rstrip("/")
+        name = self.params["project_name"] or os.path.basename(folder)
+        super().__init__(lambda args, data: module.run_command(args, data=data), folder, name)
+        self.file = os.path.join(folder, FILE)
+        self.timeout: int = self.params["wait_timeout"]
 
-    def docker(self, *args: str, stdin: str | None = None) -> tuple[int, str, str]:
-        code, out, err = self.module.run_command(["docker", *args], data=stdin)
-        return code, out, err
-
-    def compose(self, *args: str, file: str | None = None, stdin: str | None = None) -> tuple[int, str, str]:
-        place = ["--project-name", self.name, "--project-directory", self.folder, "--file", file or self.file]
-        return self.docker("compose", *place, *args, stdin=stdin)
-
-    def has_docker(self) -> bool:
-        return bool(self.module.get_bin_path("docker"))
-
-    def require_docker(self) -> None:
-        if not self.has_docker():
-            raise NotReadyError("Docker is not installed", "there is no docker command", "apply the docker role first")
-        code, _out, err = self.docker("version", "--format", "{{.Server.Version}}")
-        if code:
-            raise NotReadyError("Docker does not answer", last_line(err), "start it: systemctl start docker")
-        code, version, err = self.docker("compose", "version", "--short")
-        if code:
-            raise NotReadyError("Docker has no Compose", last_line(err), "apply the docker role, which installs it")
-        if read_version(version) < OLDEST_COMPOSE:
-            oldest = ".".join(str(part) for part in OLDEST_COMPOSE)
-            why = f"it is {version.strip()}, and {oldest} is the oldest that works"
-            raise FleetError("Docker Compose is too old", why, "install a newer one, as the docker role does")
-
-    def require_file(self) -> None:
-        if not os.path.exists(self.file):
-            raise NotReadyError("There is no Compose project", f"{self.file} is missing", "write it before this module")
-
-    def services(self) -> list[Service]:
-        """The services as the file means them now, with the hash that `up` would give each.
-
-        The hash is taken of the resolved file: Compose 2.26 leaves env files out when it hashes the file itself.
-        """
-        code, resolved, err = self.compose("config", "--format", "json")
-        if code:
-            raise FleetError(
-                f"{self.file} is no valid Compose file", last_line(err), "correct what the file is made from"
-            )
-        code, hashes, err = self.compose("config", "--hash", "*", file="-", stdin=resolved)
-        if code:
-            raise FleetError(f"{self.file} cannot be compared", last_line(err), "install Docker Compose 2.26 or newer")
-        return read_services(json.loads(resolved), read_hashes(hashes))
-
-    def containers(self) -> list[Container]:
-        _code, ids, _err = self.docker("ps", "--all", "--quiet", "--filter", f"label={LABEL}project={self.name}")
-        if not ids.split():
-            return []
-        # One that vanishes in between is simply not in the answer.
-        _code, out, _err = self.docker("inspect", "--type", "container", *ids.split())
-        return read_containers(json.loads(out or "[]"))
-
-    def image_ids(self, services: list[Service]) -> dict[str, str]:
-        """Image reference -> id of those that the host has."""
-        found = {}
-        for image in {service.image for service in services}:
-            code, out, _err = self.docker("image", "inspect", "--format", "{{.Id}}", image)
-            if code == 0:
-                found[image] = out.strip()
-        return found
-
-    def pull(self, image: str) -> None:
-        code, _out, err = self.docker("pull", "--quiet", image)
-        if code:
-            raise FleetError(
-                f"Image {image} was not pulled",
-                last_line(err),
-                pull_remedy(err),
-            )
-
-    def up(self, before: list[Container]) -> None:
+    def start(self, before: list[Container]) -> None:
+        """Have it run and answer; FleetError with the log's last words if it does not."""
         # An address that answers is known at once; a health check may only look every half minute.
-        wait = [] if self.module.params["ready_url"] else ["--wait", "--wait-timeout", str(self.timeout)]
-        code, _out, err = self.compose("up", "--detach", "--remove-orphans", "--pull", "never", *wait)
-        if code:
-            raise self.not_up(last_line(err), before)
+        wait = [] if self.params["ready_url"] else ["--wait", "--wait-timeout", str(self.timeout)]
+        why_not = self.up("--detach", *wait)
+        if why_not:
+            raise self.not_up(why_not, before)
         self.wait_until_ready(before)
 
     def wait_until_ready(self, before: list[Container]) -> None:
-        url = self.module.params["ready_url"]
+        url = self.params["ready_url"]
         deadline = time.monotonic() + self.timeout
         while True:
             failed = failed_container(self.containers(), before)
@@ -281,11 +207,10 @@ class Project:
         containers, log = self.containers(), ""
         suspect = failed_container(containers, before) or (containers[0] if containers else None)
         if suspect:
-            _code, out, err = self.docker("logs", "--tail", str(self.module.params["log_lines"]), suspect.container_id)
-            log = (out + err).strip()
+            log = self.log(self.params["log_lines"], [suspect])
             why = f"{why}; {describe_failure(suspect)}; the last that it said: {last_line(log)}"
         # With a way back, there is none of it left to read.
-        more = "" if self.module.params["files"] else f" (more of the log: docker compose -p {self.name} logs)"
+        more = "" if self.params["files"] else f" (more of the log: docker compose -p {self.name} logs)"
         return FleetError(
             f"Project {self.name} did not start",
             why,
@@ -302,32 +227,16 @@ class Project:
         untouched = {container.container_id for container in before if container.state == "running"}
         if untouched and untouched <= now:
             return ""
-        how = "--detach" if running else "--no-start"
-        code, _out, err = self.compose("up", how, "--remove-orphans", "--pull", "never")
-        if code or not running:
-            return last_line(err) if code else ""
-        return self.settled(before)
+        why_not = self.up("--detach" if running else "--no-start")
+        return why_not or (self.settled(before) if running else "")
 
     def settled(self, before: list[Container]) -> str:
         """Wait until what was started runs without stopping again. Its address may have been another one."""
-        url, until = self.module.params["ready_url"], time.monotonic() + SETTLED_SECONDS
+        url, until = self.params["ready_url"], time.monotonic() + SETTLED_SECONDS
         while time.monotonic() < until and not (url and not probe(url)):
             time.sleep(0.5)
         failed = failed_container(self.containers(), before)
         return describe_failure(failed) if failed else ""
-
-    def down(self) -> None:
-        # Without a file: containers and networks are found by their labels, even when the folder is gone.
-        code, _out, err = self.docker("compose", "--project-name", self.name, "down", "--remove-orphans")
-        if code:
-            raise FleetError(
-                f"Project {self.name} was not removed", last_line(err), "read Docker's words, then run again"
-            )
-
-
-def last_line(text: str) -> str:
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1] if lines else "nothing"
 
 
 def probe(url: str) -> str:
@@ -345,13 +254,14 @@ def apply(project: Project, actions: list[Action], services: list[Service], befo
     for action in actions:
         if action.verb == "pull":
             project.pull(images[action.service])
-    project.up(before)
+    project.start(before)
 
 
 def bring_up(project: Project, before: list[Container], check_mode: bool) -> tuple[list[Service], list[Action]]:
     """Have the services run as the files say; return them and what was done, or would be."""
-    project.require_file()
-    services = project.services()
+    if not os.path.exists(project.file):
+        raise NotReadyError("There is no Compose project", f"{project.file} is missing", "write it before this module")
+    services = project.services(project.folder)
     actions = plan_actions(services, before, project.image_ids(services))
     if actions and not check_mode:
         apply(project, actions, services, before)
@@ -381,7 +291,7 @@ def way_back(project: Project, files: ProjectFiles, before: list[Container], pro
     was = files.was()
     if not was["there"]:
         # By labels, and before its files go: what did not start is of no use to anybody.
-        project.docker("compose", "--project-name", project.name, "down", "--remove-orphans")
+        project.down()
     files.put_back()
     if was["there"]:
         why_not = project.run_again(before, was["running"])
@@ -392,18 +302,24 @@ def way_back(project: Project, files: ProjectFiles, before: list[Container], pro
     return FleetError(problem.what, f"{problem.why.rstrip('. ')} ({words})", problem.remedy, problem.log)
 
 
+def remove(project: Project) -> None:
+    why_not = project.down()
+    if why_not:
+        raise FleetError(f"Project {project.name} was not removed", why_not, "read Docker's words, then run again")
+
+
 def ensure(project: Project, files: ProjectFiles, state: str, check_mode: bool) -> dict[str, Any]:
     """The module's result; FleetError when the state was not reached."""
-    if state == "absent" and not project.has_docker():
+    if state == "absent" and not shutil.which("docker"):
         return {"changed": False, "actions": [], "containers": []}
-    project.require_docker()
+    project.require()
     before = project.containers()
     diff, names = (files.diff(), [file.name for file in files.changed()]) if state == "present" else ([], [])
     services: list[Service] = []
     if state == "absent":
         actions = plan_actions(services, before, {})
         if actions and not check_mode:
-            project.down()
+            remove(project)
     elif (names or files.pending()) and not check_mode:
         services, actions = with_files(project, files, before)
     elif names and not os.path.exists(project.file):

@@ -169,7 +169,7 @@ from ansible_collections.ollama_fleet.stack.plugins.module_utils.compose_cli imp
 )
 from ansible_collections.ollama_fleet.stack.plugins.module_utils.compose_host import (
     ComposeHost,
-    NoDockerError,
+    NotReadyError,
     last_line,
 )
 from ansible_collections.ollama_fleet.stack.plugins.module_utils.errors import FleetError
@@ -219,7 +219,9 @@ class Machine:
         if image:
             self.host.bring_back(image["name"], image["id"])
         self.restarts = self.host.containers()
-        self.host.up()
+        why_not = self.host.up()
+        if why_not:
+            raise FleetError("Open WebUI did not start", why_not, REMEDY)
 
     def why_not(self, log_in):
         """Why it does not work within the time, nothing when it does."""
@@ -262,7 +264,7 @@ class Plan:
         self.containers = host.containers()
         self.services = self._services(module.tmpdir, machine)
         service = self.services[0]
-        self.actions = plan_actions(self.services, self.containers, self._image_ids(host))
+        self.actions = plan_actions(self.services, self.containers, host.image_ids(self.services))
         container = next((item for item in self.containers if item.service == service.name), None)
         self.before = {"name": container.image, "id": container.image_id} if container else self._of_old_files(machine)
         self.after = {"name": service.image, "id": host.image_id(service.image) or ""}
@@ -280,10 +282,6 @@ class Plan:
             if text is not None:
                 write_whole(os.path.join(stage, name), text)
         return machine.host.services(stage)
-
-    def _image_ids(self, host):
-        found = {service.image: host.image_id(service.image) for service in self.services}
-        return {image: image_id for image, image_id in found.items() if image_id}
 
     def _of_old_files(self, machine):
         if self.there["compose.yaml"] is None:
@@ -485,7 +483,7 @@ def main():
         machine = Machine(params, host, database_of(params))
         journal = Journal(params["backup_dir"], max(1, params["backups_kept"]))
         result = (stand_still if params["state"] == "still" else ensure)(module, machine, journal)
-    except NoDockerError as problem:
+    except NotReadyError as problem:
         if not module.check_mode:
             module.fail_json(**problem.as_result())
         words = f"{problem.what} ({problem.why}). Once it is there, Open WebUI would be started"

@@ -35,9 +35,6 @@ class DockerDouble:
         self.log = "cannot start"
         self.cut_at = ""
 
-    def get_bin_path(self, name: str) -> str:
-        return f"/usr/bin/{name}"
-
     def run_command(self, command: list[str], data: str | None = None) -> tuple[int, str, str]:
         words = [word for word in command[1:] if not word.startswith(("/", "sha256:")) or word == command[-1]]
         verb = next(word for word in words if word != "compose" and not word.startswith("-") and word != "web")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.ollama_fleet.stack.plugins.module_utils import compose_host
-from ansible_collections.ollama_fleet.stack.plugins.module_utils.compose_host import ComposeHost, NoDockerError
+from ansible_collections.ollama_fleet.stack.plugins.module_utils.compose_host import ComposeHost, NotReadyError
 from ansible_collections.ollama_fleet.stack.plugins.module_utils.errors import FleetError
 
 INSPECTED = (Path(__file__).resolve().parents[2] / "data" / "compose" / "inspect.json").read_text()
@@ -72,12 +72,12 @@ def test_an_image_gets_its_name_back_only_where_it_lost_it() -> None:
 
 def test_what_is_missing_of_docker_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compose_host.shutil, "which", lambda _name: None)
-    with pytest.raises(NoDockerError, match="not installed"):
+    with pytest.raises(NotReadyError, match="not installed"):
         host()[0].require()
     monkeypatch.setattr(compose_host.shutil, "which", lambda name: name)
-    with pytest.raises(NoDockerError, match="does not answer: cannot connect"):
+    with pytest.raises(NotReadyError, match="does not answer: cannot connect"):
         host(version=(1, "", "cannot connect\n"))[0].require()
-    with pytest.raises(NoDockerError, match="no Compose"):
+    with pytest.raises(NotReadyError, match="no Compose"):
         host(**{"--short": (1, "", "unknown command")})[0].require()
     with pytest.raises(FleetError, match=r"too old: it is 2\.20\.0"):
         host(**{"--short": (0, "2.20.0\n", "")})[0].require()

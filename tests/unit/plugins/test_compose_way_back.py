@@ -24,7 +24,8 @@ PROXY = f'HTTPS_PROXY="http://u:{PASSWORD}@proxy:3128"\n'
 
 
 @pytest.fixture(autouse=True)
-def nothing_takes_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def docker_is_there_and_nothing_takes_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
     monkeypatch.setattr(compose_project, "SETTLED_SECONDS", 0)
 
 

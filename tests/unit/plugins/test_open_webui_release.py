@@ -57,6 +57,9 @@ class HostDouble:
     def image_id(self, image: str) -> str | None:
         return self.images.get(image)
 
+    def image_ids(self, services: list[Service]) -> dict[str, str]:
+        return {one.image: self.images[one.image] for one in services if one.image in self.images}
+
     def pull(self, image: str) -> None:
         self.done.append(f"pull {image}")
         if image not in self.versions:
@@ -71,7 +74,7 @@ class HostDouble:
         if self.running:
             self.running = self.running._replace(state="exited")
 
-    def up(self) -> None:
+    def up(self) -> str:
         service = self.services(self.folder)[0]
         self.done.append(f"up {service.image}")
         told = self.versions[service.image]
@@ -93,6 +96,7 @@ class HostDouble:
             database.execute("CREATE TABLE IF NOT EXISTS version (name text)")
             database.execute("INSERT INTO version VALUES (?)", (service.image,))
             database.commit()
+        return ""
 
     def log(self, _lines: int) -> str:
         return f"starting with {PASSWORD}\nValueError: no such setting"

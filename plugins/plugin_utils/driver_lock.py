@@ -6,11 +6,10 @@ All changes go through `update`, which keeps runs and the hosts of one run apart
 
 from __future__ import annotations
 
-import json
+from functools import partial
 
-import yaml
 from ansible_collections.ollama_fleet.stack.plugins.module_utils.errors import FleetError
-from ansible_collections.ollama_fleet.stack.plugins.plugin_utils.lock_file import LockFile
+from ansible_collections.ollama_fleet.stack.plugins.plugin_utils.lock_file import LockFile, as_yaml, entries_in
 
 SCHEMA = "ollama-fleet/driver-lock/1"
 HEADER = "# Written by ./inv up and ./inv driver.*: the exact driver of each platform. Keep it in version control.\n"
@@ -20,18 +19,7 @@ REPAIR = "take {path} back from version control, or remove it: the next run lock
 
 def parse(text, path):
     """Return {platform: entry} of a lock file's text. An entry: {version, packages, previous?}, or {previous} alone."""
-    try:
-        content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise problem(path, f"it is not valid YAML ({' '.join(str(error).split())})") from error
-    if content is None:
-        return {}
-    if not isinstance(content, dict) or content.get("schema") != SCHEMA:
-        found = content.get("schema") if isinstance(content, dict) else None
-        raise problem(path, f"its schema is {found!r}, and this version reads {SCHEMA}")
-    platforms = content.get("platforms") or {}
-    if not isinstance(platforms, dict):
-        raise problem(path, "platforms is no mapping")
+    platforms = entries_in(text, SCHEMA, "platforms", partial(problem, path))
     for platform, entry in platforms.items():
         check_entry(entry, platform, path)
     return platforms
@@ -63,9 +51,7 @@ def problem(path, why):
 def render(platforms):
     """Return the text of a lock file, the same for the same content."""
     content = {"schema": SCHEMA, "platforms": {name: ordered(platforms[name]) for name in sorted(platforms)}}
-    # Ansible's strings remember where they come from, which YAML does not take. JSON makes plain ones of them.
-    content = json.loads(json.dumps(content))
-    return HEADER + yaml.safe_dump(content, sort_keys=False, default_flow_style=False, width=1000)
+    return as_yaml(HEADER, content)
 
 
 def ordered(entry):

@@ -7,12 +7,42 @@ It is meant for version control, so it is written the same way for the same cont
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 
+import yaml
 from ansible_collections.ollama_fleet.stack.plugins.module_utils.errors import FleetError
+
+
+def entries_in(text, schema, part, problem):
+    """Return the mapping PART of a lock file's text, empty for an empty file.
+
+    schema:  what the text must say that it is
+    problem: why -> the FleetError to raise
+    """
+    try:
+        content = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise problem(f"it is not valid YAML ({' '.join(str(error).split())})") from error
+    if content is None:
+        return {}
+    if not isinstance(content, dict) or content.get("schema") != schema:
+        found = content.get("schema") if isinstance(content, dict) else None
+        raise problem(f"its schema is {found!r}, and this version reads {schema}")
+    entries = content.get(part) or {}
+    if not isinstance(entries, dict):
+        raise problem(f"{part} is no mapping")
+    return entries
+
+
+def as_yaml(header, content):
+    """Return the text of a lock file, the same for the same content."""
+    # Ansible's strings remember where they come from, which YAML does not take. JSON makes plain ones of them.
+    plain = json.loads(json.dumps(content))
+    return header + yaml.safe_dump(plain, sort_keys=False, default_flow_style=False, width=1000)
 
 
 class LockFile:

@@ -7,13 +7,12 @@ of its layers do not. What a host makes of a model (aliases, prompts) is the inv
 
 from __future__ import annotations
 
-import json
 import re
+from functools import partial
 
-import yaml
 from ansible_collections.ollama_fleet.stack.plugins.module_utils.errors import FleetError
 from ansible_collections.ollama_fleet.stack.plugins.module_utils.ollama_api import ModelName
-from ansible_collections.ollama_fleet.stack.plugins.plugin_utils.lock_file import LockFile
+from ansible_collections.ollama_fleet.stack.plugins.plugin_utils.lock_file import LockFile, as_yaml, entries_in
 
 SCHEMA = "ollama-fleet/models-lock/1"
 HEADER = "# Written by ./inv models.lock: what each model is made of, in bytes. Keep it in version control.\n"
@@ -24,18 +23,7 @@ _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 def parse(text, path):
     """Return {name: {digest: size in bytes}} of a lock file's text, digests in the order of the manifest."""
-    try:
-        content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise problem(path, f"it is not valid YAML ({' '.join(str(error).split())})") from error
-    if content is None:
-        return {}
-    if not isinstance(content, dict) or content.get("schema") != SCHEMA:
-        found = content.get("schema") if isinstance(content, dict) else None
-        raise problem(path, f"its schema is {found!r}, and this version reads {SCHEMA}")
-    models = content.get("models") or {}
-    if not isinstance(models, dict):
-        raise problem(path, "models is no mapping")
+    models = entries_in(text, SCHEMA, "models", partial(problem, path))
     return {name: layers_in(entry, name, path) for name, entry in models.items()}
 
 
@@ -59,9 +47,7 @@ def render(models):
         "schema": SCHEMA,
         "models": {name: {"size": sum(models[name].values()), "layers": models[name]} for name in sorted(models)},
     }
-    # Ansible's strings remember where they come from, which YAML does not take. JSON makes plain ones of them.
-    content = json.loads(json.dumps(content))
-    return HEADER + yaml.safe_dump(content, sort_keys=False, default_flow_style=False, width=1000)
+    return as_yaml(HEADER, content)
 
 
 FILE = LockFile("models lock", "ollama_models_lock_file", parse, render)

@@ -136,6 +136,7 @@ from ansible_collections.ollama_fleet.stack.plugins.module_utils.errors import F
 from ansible_collections.ollama_fleet.stack.plugins.module_utils.open_webui_api import (
     REFUSED,
     SECOND_FACTOR,
+    TOO_MANY,
     Interface,
     SilentError,
     wait_until,
@@ -249,7 +250,7 @@ class Check:
             )
         elif status == 200:
             self.wrong(f"{email} logs in as {answer.get('role')}, not as administrator", LOOK)
-        elif status == 429:
+        elif status == TOO_MANY:
             self.wrong("it has had too many log-ins", f"wait three minutes; {LOOK}")
         else:
             remedy = LOG_IN_REMEDY if status in REFUSED else LOOK
@@ -258,8 +259,8 @@ class Check:
 
     def _wrong_password(self):
         guess = base64.b64encode(os.urandom(18)).decode()
-        status, _answer = self.interface.sign_in(self.params["email"], guess)
-        if status not in (*REFUSED, 429):
+        status, _answer = self.interface.sign_in(self.params["email"], guess, patient=False)
+        if status not in (*REFUSED, TOO_MANY):
             self.wrong(f"it answers a wrong password with HTTP {status}", LOOK)
 
     def _backends(self, token):

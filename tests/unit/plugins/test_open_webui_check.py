@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.ollama_fleet.stack.plugins.module_utils import open_webui_api
 from ansible_collections.ollama_fleet.stack.plugins.module_utils.errors import FleetError
 from ansible_collections.ollama_fleet.stack.plugins.modules import open_webui_check
 from ansible_collections.ollama_fleet.stack.plugins.modules.open_webui_check import (
@@ -92,8 +93,13 @@ def test_a_model_can_be_named_and_none_need_be_asked(webui: tuple[str, type[Webu
     ],
 )
 def test_what_is_wrong_is_named(
-    webui: tuple[str, type[WebuiDouble]], wrong: dict[str, Any], reason: str, remedy: str
+    webui: tuple[str, type[WebuiDouble]],
+    wrong: dict[str, Any],
+    reason: str,
+    remedy: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(open_webui_api, "MINUTE", 0)
     for name, value in wrong.items():
         setattr(webui[1], name, value)
     with pytest.raises(FleetError, match=reason) as caught:

@@ -259,12 +259,13 @@ def test_too_many_log_ins_are_waited_out(site: Site) -> None:
         minutes.append(seconds)
         site.host.api.log_in_status = 0 if len(minutes) == 2 else 429
 
-    interface = Interface(site.params["base_url"])
+    interface = Interface(site.params["base_url"], sleep)
     site.host.api.log_in_status = 429
-    assert interface.wait_for_log_in(EMAIL, PASSWORD, 30, sleep) == ""
+    assert interface.wait_for_log_in(EMAIL, PASSWORD, 30) == ""
     assert minutes == [61, 61]
     site.host.api.log_in_status = 429
-    assert "too many log-ins" in interface.wait_for_log_in(EMAIL, PASSWORD, 30, lambda _seconds: None)
+    busy = Interface(site.params["base_url"], lambda _seconds: None)
+    assert "too many log-ins" in busy.wait_for_log_in(EMAIL, PASSWORD, 30)
 
 
 def test_a_log_in_that_needs_a_moment_gets_it(site: Site) -> None:
@@ -273,7 +274,7 @@ def test_a_log_in_that_needs_a_moment_gets_it(site: Site) -> None:
     def sleep(_seconds: float) -> None:
         site.host.api.log_in_status = 0
 
-    assert Interface(site.params["base_url"]).wait_for_log_in(EMAIL, PASSWORD, 30, sleep) == ""
+    assert Interface(site.params["base_url"], sleep).wait_for_log_in(EMAIL, PASSWORD, 30) == ""
 
 
 def test_an_image_that_is_not_there_costs_nothing(site: Site) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from ansible_collections.ollama_fleet.stack.plugins.module_utils import open_webui_api
 from ansible_collections.ollama_fleet.stack.plugins.module_utils.errors import FleetError
 from ansible_collections.ollama_fleet.stack.plugins.modules.open_webui_secrets import ensure, signature, signed_with
 
@@ -69,7 +70,10 @@ def test_an_old_password_that_still_counts_is_an_error(interface: tuple[str, typ
         run(url)
 
 
-def test_too_many_log_ins_are_named(interface: tuple[str, type[InterfaceDouble]]) -> None:
+def test_too_many_log_ins_are_waited_out_and_named(
+    interface: tuple[str, type[InterfaceDouble]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(open_webui_api, "MINUTE", 0)
     url, server = interface
     server.busy = True
     with pytest.raises(FleetError, match=r"too many log-ins.*wait three minutes"):

@@ -94,10 +94,19 @@ class Site:
         # Else an environment that names authorities of its own counts more than this one.
         self.session.trust_env = False
         self.session.verify = verify
-        answer = self.session.post(f"{url}/api/v1/auths/signin", json=login, timeout=30)
+        answer = self._sign_in(login)
         assert answer.status_code == 200, answer.text
         self.token = str(answer.json()["token"])
         self.session.headers["Authorization"] = f"Bearer {self.token}"
+
+    def _sign_in(self, login: dict[str, str]) -> requests.Response:
+        """As people do: who is told that there were too many log-ins comes back later."""
+        for _minute in range(4):
+            answer = self.session.post(f"{self.url}/api/v1/auths/signin", json=login, timeout=30)
+            if answer.status_code != 429:
+                break
+            time.sleep(61)
+        return answer
 
     @property
     def version(self) -> str:

@@ -237,7 +237,7 @@ def test_completed_may_go_backwards(server: OllamaDouble) -> None:
 def test_silence_is_a_stall_and_the_server_is_hung_up_on(server: OllamaDouble) -> None:
     def go_silent(_double: OllamaDouble, name: str, send: Send) -> str:
         send(progress(name, LAYER // 3))
-        time.sleep(2)
+        time.sleep(4)
         for _ in range(50):
             send(progress(name, LAYER // 3))
             time.sleep(0.01)
@@ -246,9 +246,9 @@ def test_silence_is_a_stall_and_the_server_is_hung_up_on(server: OllamaDouble) -
     server.scripts.append(go_silent)
     started = time.monotonic()
     problem = failure(server, stall_timeout=1)
-    assert time.monotonic() - started < 1.9
+    assert time.monotonic() - started < 3.9
     assert "nothing moved for 1 s at 84.4 MB of 253.1 MB" in problem.why
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 20
     while ("CLIENT", "hung up", None) not in server.requests and time.monotonic() < deadline:
         time.sleep(0.05)
     assert ("CLIENT", "hung up", None) in server.requests

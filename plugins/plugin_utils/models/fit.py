@@ -78,7 +78,7 @@ class Wishes:
 def host_of(observed, server, ram_reserve, disk):
     """Return the Host of host_info's facts.
 
-    server: ollama_models_server, which says what GPUs it may use
+    server: ollama_models_server, which says what GPUs it may use, and how much of each it leaves to others
     ram_reserve: bytes that are kept for the system. disk: bytes that models may still take
     """
     gpus = [gpu for gpu in observed["gpus"] if gpu["state"] == "ok" and gpu["driver_in_use"] != "vfio-pci"]
@@ -86,6 +86,7 @@ def host_of(observed, server, ram_reserve, disk):
         gpus = [gpu for gpu in gpus if gpu["uuid"] in server["gpu_device_ids"]]
     # Of a divided card the server sees parts whose sizes are not observed; what Windows lends is no PCI device.
     sizes = [None if gpu["mig"] else gpu["memory_bytes"] for gpu in gpus] or [None] * observed["wsl_gpu"]
+    sizes = [size and max(0, size - server["gpu_overhead"]) for size in sizes]
     ram = max(0, observed["memory"]["total_bytes"] - ram_reserve)
     return Host(tuple(sizes if server["use_gpu"] else ()), ram, max(0, disk))
 

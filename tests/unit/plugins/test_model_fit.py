@@ -228,20 +228,23 @@ def facts(*gpus: dict[str, Any], wsl_gpu: bool = False) -> dict[str, Any]:
 
 def test_the_host_as_the_roles_see_it() -> None:
     two = facts(card("GPU-1"), card("GPU-2"), card(None, memory_bytes=None, state="lost"))
-    server = {"use_gpu": True, "gpu_device_ids": []}
+    server = {"use_gpu": True, "gpu_device_ids": [], "gpu_overhead": 0}
     assert host_of(two, server, 30, 600) == Host((H100, H100), 70, 600)
     assert host_of(two, {**server, "gpu_device_ids": ["GPU-2"]}, 30, 600).gpus == (H100,)
     assert host_of(two, {**server, "use_gpu": False}, 200, -1) == Host((), 0, 0)
     assert host_of(facts(card(None, driver_in_use="vfio-pci", memory_bytes=None)), server, 0, 0).gpus == ()
     assert host_of(facts(card("GPU-1", mig=True)), server, 0, 0).gpus == (None,)
     assert host_of(facts(wsl_gpu=True), server, 0, 0).gpus == (None,)
+    assert host_of(two, {**server, "gpu_overhead": GIB}, 30, 600).gpus == (H100 - GIB, H100 - GIB)
+    assert host_of(facts(card("GPU-1", mig=True)), {**server, "gpu_overhead": GIB}, 0, 0).gpus == (None,)
+    assert host_of(two, {**server, "gpu_overhead": 2 * H100}, 30, 600).gpus == (0, 0)
     assert host_of(facts(), server, 0, 0).gpus == ()
 
 
 def test_the_facts_of_a_real_h100() -> None:
     path = Path(__file__).resolve().parents[2] / "data" / "hosts" / "nvidia-h100" / "host_info.json"
     seen = json.loads(path.read_text())
-    found = host_of(seen, {"use_gpu": True, "gpu_device_ids": []}, 2 * GIB, 0)
+    found = host_of(seen, {"use_gpu": True, "gpu_device_ids": [], "gpu_overhead": 0}, 2 * GIB, 0)
     assert found.gpus == (85520809984,)
     assert found.ram == 135148564480 - 2 * GIB
     assert in_memory(need(), found, spread=False)[0] == "gpu"

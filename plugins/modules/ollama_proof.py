@@ -134,6 +134,7 @@ remedy:
 import glob
 import os
 import subprocess
+import time
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.ollama_fleet.stack.plugins.module_utils import docker_state, gpu_bandwidth, gpu_proof
@@ -147,6 +148,7 @@ PROMPT = "Tell the long story of a lighthouse and of the people who kept it, fro
 ENOUGH = 8
 # The model has to be in memory while it is looked at, also where the server's own setting is to drop it at once.
 KEPT = "2m"
+LOOKS, LOOK_PAUSE = 10, 0.1
 SMI_SECONDS = 20
 APPS = "pid,process_name,gpu_uuid,used_memory"
 CARDS = "uuid,name,clocks.max.memory,mig.mode.current"
@@ -296,11 +298,39 @@ def choose(server, wanted):
     return next((entry for entry in listed if can_answer(server, entry)), None)
 
 
-def loaded_as(server, name):
-    """Return {size, size_vram} of a model that is in memory, else None."""
-    running = (server.call("GET", "/api/ps") or {}).get("models") or []
-    entry = next((entry for entry in running if name in (entry.get("name"), entry.get("model"))), None)
-    return entry and {"size": int(entry.get("size") or 0), "size_vram": int(entry.get("size_vram") or 0)}
+def in_memory(server):
+    """Return what the server has in memory, as its API tells it."""
+    return (server.call("GET", "/api/ps") or {}).get("models") or []
+
+
+def is_named(entry, name):
+    return name in (entry.get("name"), entry.get("model"))
+
+
+def same_kind(entry, other):
+    """Whether two entries of the API's lists may be of the same weights, which the API does not tell."""
+    details = [{**(one.get("details") or {}), "parent_model": ""} for one in (entry, other)]
+    return len(details[0]) > 1 and details[0] == details[1]
+
+
+def who_answered(server, name, before):
+    """Return the entry of /api/ps that the answer of a model came from, else None. before: the entries before it
+
+    A server has weights in memory once, under the name that was asked for first, and answers to all of their names with
+    them (Ollama, server/sched.go: by the path of the file). So it may be an entry of another name: the one whose time
+    was put off by the answer.
+    """
+    times = {entry.get("name"): entry.get("expires_at") for entry in before}
+    for _look in range(LOOKS):
+        entries = in_memory(server)
+        named = [entry for entry in entries if is_named(entry, name)]
+        put_off = [entry for entry in entries if entry.get("expires_at") != times.get(entry.get("name"))]
+        found = named or put_off
+        if len(found) == 1 or not entries:
+            break
+        # The time is put off a moment after the answer.
+        time.sleep(LOOK_PAUSE)
+    return found[0] if len(found) == 1 else None
 
 
 def generate(server, name, tokens, keep):
@@ -358,16 +388,23 @@ def floor_for(cards, model, params):
     return cards.floor(model["size"])
 
 
-def answers(server, holder, cards, model, params):
-    """Have the model answer until all signals agree, or one does that asking again cannot mend. Return the record."""
+def answers(server, holder, cards, listed, params):
+    """Have the model answer until all signals agree, or one does that asking again cannot mend. Return the record.
+
+    listed: the model's entry in the server's list
+    """
+    model = {"name": listed["name"], "size": int(listed["size"])}
     floor = floor_for(cards, model, params)
-    was_loaded = loaded_as(server, model["name"]) is not None
+    before = in_memory(server)
+    # What is in memory is somebody's, under whatever name: it stays there as it is.
+    was_loaded = any(is_named(entry, model["name"]) or same_kind(entry, listed) for entry in before)
     best = {"text": "", "tokens": 0, "tokens_per_second": None}
     for _attempt in range(max(1, params["attempts"])):
         answer = generate(server, model["name"], params["tokens"], keep=not was_loaded)
         best = max(best, answer, key=lambda one: (one["tokens_per_second"] or 0, one["tokens"]))
+        entry = who_answered(server, model["name"], before)
         seen = {
-            "loaded": loaded_as(server, model["name"]),
+            "loaded": entry and {key: int(entry.get(key) or 0) for key in ("size", "size_vram")},
             "processes": computing(holder, cards, params["expect"], params["proc_root"]),
             "rate": best["tokens_per_second"],
             "floor": floor,
@@ -375,6 +412,7 @@ def answers(server, holder, cards, model, params):
         record = gpu_proof.judge(params["expect"], model, seen)
         if record["proved"] or not (record["signals"]["memory"]["agrees"] and record["signals"]["process"]["agrees"]):
             break
+        before = in_memory(server)
     if not was_loaded:
         server.call("POST", "/api/generate", {"model": model["name"], "stream": False, "keep_alive": 0})
     record["answer"] = {"text": best["text"], "tokens": best["tokens"]}
@@ -387,9 +425,8 @@ def look(server, holder, params):
     entry = choose(server, params["model"])
     if entry is None:
         return {**NOTHING, "expected": params["expect"]}
-    model = {"name": entry["name"], "size": int(entry["size"])}
     cards = Cards(params["gpus"])
-    record = answers(server, holder, cards, model, params)
+    record = answers(server, holder, cards, entry, params)
     if record["proved"]:
         return {**record, "words": gpu_proof.verdict(record), "remedy": ""}
     on_gpu = params["expect"] == gpu_proof.GPU

@@ -69,3 +69,20 @@ def test_a_cpu_that_answers_is_no_gpu_even_when_its_process_is_on_one(
     record = proof(engine, programs, expect="gpu")
     assert (record["proved"], record["signals"]["memory"]["agrees"]) == (False, False)
     assert record["signals"]["process"]["agrees"] is True
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_weights_that_are_in_memory_under_another_name_are_proved_and_stay_there(
+    engine: EngineProcess, programs: Programs, kept: bool
+) -> None:
+    programs.smi(complaint="no GPU here")
+    assert engine.ask("/api/copy", {"source": SMALL, "destination": "tutor:1"}) in (None, {}, "")
+    told = {"prompt": "hi", "stream": False, "keep_alive": "5m", "options": {"num_predict": 1}}
+    assert engine.ask("/api/generate", {"model": "tutor:1", **told})["done"]
+    if not kept:
+        engine.ask("/api/delete", {"model": "tutor:1"}, "DELETE")
+    record = proof(engine, programs, model=SMALL)
+    assert record["proved"], record
+    assert record["signals"]["memory"]["size"] > 0
+    if kept:
+        engine.ask("/api/delete", {"model": "tutor:1"}, "DELETE")

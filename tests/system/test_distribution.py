@@ -171,6 +171,43 @@ def test_run_after_a_killed_controller_goes_on(lab: Session, uplink: Link) -> No
     assert uplink.sent() - before < SIZE * 1.3
 
 
+def test_registry_that_is_down_is_named_and_nothing_is_lost(lab: Session) -> None:
+    forget(lab, "gpu1")
+    there, reset = models(lab, "gpu1"), "REJECT --reject-with tcp-reset"
+    try:
+        block(lab, reset)
+        down = lab.inv(*PULL, "--limit", "gpu1", check=False)
+    finally:
+        unblock(lab, reset)
+    assert down.returncode == 2, down.stdout
+    assert "connection refused" in down.stdout
+    assert "remedy:" in down.stdout
+    assert models(lab, "gpu1") == there
+    assert lab.inv(*PULL, "--limit", "gpu1").returncode == 0
+    assert MODEL in models(lab, "gpu1")
+
+
+def test_wrong_digest_is_named_and_the_next_run_fetches_what_is_right(lab: Session) -> None:
+    forget(lab, "gpu1")
+    blobs = Lab(ROOT).paths.models / "v2" / "library" / "smollm2" / "blobs"
+    blob = min(blobs.glob("sha256-*"), key=lambda path: path.stat().st_size)
+    right = blob.with_name(f".{blob.name}.right")
+    shutil.copy2(blob, right)
+    damaged = blob.with_name(f".{blob.name}.damaged")
+    damaged.write_bytes(bytes([blob.read_bytes()[0] ^ 1]) + blob.read_bytes()[1:])
+    try:
+        damaged.replace(blob)
+        wrong = lab.inv(*PULL, "--limit", "gpu1", check=False)
+    finally:
+        right.replace(blob)
+    assert wrong.returncode == 2, wrong.stdout
+    assert "digest mismatch" in wrong.stdout
+    assert "remedy:" in wrong.stdout
+    assert MODEL not in models(lab, "gpu1")
+    assert lab.inv(*PULL, "--limit", "gpu1").returncode == 0
+    assert MODEL in models(lab, "gpu1")
+
+
 # ---------------------------------------------------------------- the cache
 
 

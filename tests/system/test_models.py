@@ -118,6 +118,14 @@ def weights_of(model: str, tag: str) -> Path:
     return store / "blobs" / digest.replace(":", "-")
 
 
+def length_of_answer(lab: Session, model: str, seed: int) -> int:
+    """Tokens that a model of gpu1 says to a story."""
+    body = {"model": model, "prompt": "Tell a story.", "stream": False, "options": {"seed": seed}}
+    answer = json.loads(ask(lab, "gpu1", f"{API}/api/generate", body=body).text)
+    assert answer["done"], answer
+    return int(answer.get("eval_count", 0))
+
+
 def test_models_of_ones_own_are_made_answer_and_a_second_run_changes_nothing(settled: Session) -> None:
     lab, weights = settled, weights_of("smollm2", "135m")
     tutor = {"name": "tutor:1", "from": "smollm2:135m", "system": "You are a tutor.", "parameters": {"num_predict": 5}}
@@ -140,10 +148,9 @@ def test_models_of_ones_own_are_made_answer_and_a_second_run_changes_nothing(set
     ]
     assert shown["tutor:1"]["template"] == shown["smollm2:135m"]["template"]
     assert shown["own:1"]["template"] == "{{ .Prompt }}"
-    body = {"model": "tutor:1", "prompt": "Tell a story.", "stream": False}
-    answer = json.loads(ask(lab, "gpu1", f"{API}/api/generate", body=body).text)
-    assert answer["done"]
-    assert 1 <= answer["eval_count"] <= 5
+    # A small model may end at once; another seed then goes on.
+    lengths = [length_of_answer(lab, "tutor:1", seed) for seed in range(1, 6)]
+    assert max(lengths) == 5, lengths
 
     digests = {name: digest_on(lab, "gpu1", name) for name in ("tutor:1", "own:1")}
     again = applied(lab, "gpu1", **made)

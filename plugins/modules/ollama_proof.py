@@ -334,13 +334,25 @@ def who_answered(server, name, before):
 
 
 def generate(server, name, tokens, keep):
-    """Return {text, tokens, tokens_per_second} of an answer; the rate is None when the server counted too little."""
+    """Return {text, tokens, nanoseconds} of an answer."""
     body = {"model": name, "prompt": PROMPT, "stream": False, "options": {"num_predict": tokens}}
     told = server.call("POST", "/api/generate", {**body, **({"keep_alive": KEPT} if keep else {})}) or {}
     text = (told.get("response") or "") + (told.get("thinking") or "")
     count, duration = told.get("eval_count") or 0, told.get("eval_duration") or 0
-    rate = count * 1e9 / duration if count >= ENOUGH and duration else None
-    return {"text": " ".join(text.split())[:80], "tokens": count, "tokens_per_second": rate}
+    return {"text": " ".join(text.split())[:80], "tokens": count, "nanoseconds": duration}
+
+
+def rate_of(answers):
+    """Return the tokens per second of the fastest answer, or of all together where each is too short, else None."""
+    whole = [rate for rate in map(rate_of_one, answers) if rate]
+    together = {key: sum(answer[key] for answer in answers) for key in ("tokens", "nanoseconds")}
+    return max(whole, default=None) or rate_of_one(together)
+
+
+def rate_of_one(answer):
+    return (
+        answer["tokens"] * 1e9 / answer["nanoseconds"] if answer["tokens"] >= ENOUGH and answer["nanoseconds"] else None
+    )
 
 
 def computing(holder, cards, expected, proc_root):
@@ -398,15 +410,14 @@ def answers(server, holder, cards, listed, params):
     before = in_memory(server)
     # What is in memory is somebody's, under whatever name: it stays there as it is.
     was_loaded = any(is_named(entry, model["name"]) or same_kind(entry, listed) for entry in before)
-    best = {"text": "", "tokens": 0, "tokens_per_second": None}
+    taken = []
     for _attempt in range(max(1, params["attempts"])):
-        answer = generate(server, model["name"], params["tokens"], keep=not was_loaded)
-        best = max(best, answer, key=lambda one: (one["tokens_per_second"] or 0, one["tokens"]))
+        taken.append(generate(server, model["name"], params["tokens"], keep=not was_loaded))
         entry = who_answered(server, model["name"], before)
         seen = {
             "loaded": entry and {key: int(entry.get(key) or 0) for key in ("size", "size_vram")},
             "processes": computing(holder, cards, params["expect"], params["proc_root"]),
-            "rate": best["tokens_per_second"],
+            "rate": rate_of(taken),
             "floor": floor,
         }
         record = gpu_proof.judge(params["expect"], model, seen)
@@ -415,6 +426,7 @@ def answers(server, holder, cards, listed, params):
         before = in_memory(server)
     if not was_loaded:
         server.call("POST", "/api/generate", {"model": model["name"], "stream": False, "keep_alive": 0})
+    best = max(taken, key=lambda answer: (rate_of_one(answer) or 0, answer["tokens"]))
     record["answer"] = {"text": best["text"], "tokens": best["tokens"]}
     record["notes"] = [TOO_SMALL] if floor["says_little"] else []
     return record

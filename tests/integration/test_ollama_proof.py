@@ -83,6 +83,17 @@ def test_every_combination_of_lying_signals_ends_as_it_should(
     assert bool(record["remedy"]) is not record["proved"]
 
 
+@pytest.mark.parametrize(("tokens", "proved"), [(3, True), (2, False)])
+def test_short_answers_are_told_a_rate_of_together(
+    server: ProofOllama, programs: Programs, engine: Engine, tokens: int, proved: bool
+) -> None:
+    server.tokens = tokens
+    record = proof(server, programs, engine)
+    assert len([body for body in server.generated() if "prompt" in body]) == 3
+    assert record["proved"] is proved
+    assert record["signals"]["rate"]["tokens_per_second"] == (pytest.approx(250) if proved else None)
+
+
 def test_a_host_that_silently_answers_from_its_cpu_is_told_why(
     server: ProofOllama, programs: Programs, engine: Engine
 ) -> None:

@@ -57,6 +57,8 @@ def settled(lab: Session) -> Iterator[Session]:
     """The lab, as its inventory has it also afterwards."""
     yield lab
     for host in ("gpu1", "gpu2"):
+        for name in models_on(lab, host) - MODELS:
+            ask(lab, host, f"{API}/api/delete", body={"model": name}, method="DELETE")
         applied(lab, host)
 
 

@@ -18,6 +18,8 @@ def test_the_settings_follow_the_role_ollama_with_its_defaults() -> None:
     settings = read("ollama_models/defaults/main.yml")["ollama_models_server"]
     spec = read("ollama_models/meta/argument_specs.yml")["argument_specs"]["main"]["options"]["ollama_models_server"]
     assert set(settings) == set(spec["options"]) == set(spec["default"])
+    # It has no variable of its own.
+    assert "(ollama_environment | default({})).OLLAMA_GPU_OVERHEAD | default(0)" in settings.pop("gpu_overhead")
     for name, template in settings.items():
         found = re.fullmatch(r"\{\{ (ollama_\w+) \| default\((.*)\) \}\}", template)
         assert found, template

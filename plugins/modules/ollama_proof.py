@@ -149,6 +149,8 @@ ENOUGH = 8
 # The model has to be in memory while it is looked at, also where the server's own setting is to drop it at once.
 KEPT = "2m"
 LOOKS, LOOK_PAUSE = 10, 0.1
+# What /api/tags and /api/ps both tell of a model's weights.
+KIND = ("format", "family", "parameter_size", "quantization_level")
 SMI_SECONDS = 20
 APPS = "pid,process_name,gpu_uuid,used_memory"
 CARDS = "uuid,name,clocks.max.memory,mig.mode.current"
@@ -309,22 +311,25 @@ def is_named(entry, name):
 
 def same_kind(entry, other):
     """Whether two entries of the API's lists may be of the same weights, which the API does not tell."""
-    details = [{**(one.get("details") or {}), "parent_model": ""} for one in (entry, other)]
-    return len(details[0]) > 1 and details[0] == details[1]
+    kinds = [[(one.get("details") or {}).get(key) for key in KIND] for one in (entry, other)]
+    return any(kinds[0]) and kinds[0] == kinds[1]
 
 
-def who_answered(server, name, before):
-    """Return the entry of /api/ps that the answer of a model came from, else None. before: the entries before it
+def who_answered(server, listed, before):
+    """Return the entry of /api/ps that the answer of a model came from, else None.
+
+    listed: the model's entry in the server's list. before: the entries of /api/ps before the answer
 
     A server has weights in memory once, under the name that was asked for first, and answers to all of their names with
     them (Ollama, server/sched.go: by the path of the file). So it may be an entry of another name: the one whose time
-    was put off by the answer.
+    was put off by the answer. Somebody else's, of other weights, may be put off at the same time.
     """
     times = {entry.get("name"): entry.get("expires_at") for entry in before}
     for _look in range(LOOKS):
         entries = in_memory(server)
-        named = [entry for entry in entries if is_named(entry, name)]
-        put_off = [entry for entry in entries if entry.get("expires_at") != times.get(entry.get("name"))]
+        named = [entry for entry in entries if is_named(entry, listed["name"])]
+        alike = [entry for entry in entries if same_kind(entry, listed)]
+        put_off = [entry for entry in alike if entry.get("expires_at") != times.get(entry.get("name"))]
         found = named or put_off
         if len(found) == 1 or not entries:
             break
@@ -350,9 +355,9 @@ def rate_of(answers):
 
 
 def rate_of_one(answer):
-    return (
-        answer["tokens"] * 1e9 / answer["nanoseconds"] if answer["tokens"] >= ENOUGH and answer["nanoseconds"] else None
-    )
+    if answer["tokens"] < ENOUGH or not answer["nanoseconds"]:
+        return None
+    return answer["tokens"] * 1e9 / answer["nanoseconds"]
 
 
 def computing(holder, cards, expected, proc_root):
@@ -413,7 +418,7 @@ def answers(server, holder, cards, listed, params):
     taken = []
     for _attempt in range(max(1, params["attempts"])):
         taken.append(generate(server, model["name"], params["tokens"], keep=not was_loaded))
-        entry = who_answered(server, model["name"], before)
+        entry = who_answered(server, listed, before)
         seen = {
             "loaded": entry and {key: int(entry.get(key) or 0) for key in ("size", "size_vram")},
             "processes": computing(holder, cards, params["expect"], params["proc_root"]),

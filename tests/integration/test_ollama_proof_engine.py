@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.ollama_fleet.stack.plugins.module_utils.ollama_api import OllamaServer
+from ansible_collections.ollama_fleet.stack.plugins.modules import ollama_proof
 from ansible_collections.ollama_fleet.stack.plugins.modules.ollama_proof import Unit, look
 
 from tests.engine_support.engine import EngineProcess, models
@@ -22,6 +23,17 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EngineProcess]:
     engine = EngineProcess(tmp_path_factory.mktemp("engine") / "store", OLLAMA_KEEP_ALIVE="0")
     for model in (SMALL, BIGGER):
         engine.pull(origin.port, model)
+    yield engine
+    engine.stop()
+    origin.stop()
+
+
+@pytest.fixture(scope="module")
+def keeping(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EngineProcess]:
+    """An engine that keeps models in memory, as it does by default."""
+    origin = Origin(models()).start()
+    engine = EngineProcess(tmp_path_factory.mktemp("keeping") / "store")
+    engine.pull(origin.port, SMALL)
     yield engine
     engine.stop()
     origin.stop()
@@ -73,16 +85,37 @@ def test_a_cpu_that_answers_is_no_gpu_even_when_its_process_is_on_one(
 
 @pytest.mark.parametrize("kept", [True, False])
 def test_weights_that_are_in_memory_under_another_name_are_proved_and_stay_there(
-    engine: EngineProcess, programs: Programs, kept: bool
+    keeping: EngineProcess, programs: Programs, kept: bool
 ) -> None:
     programs.smi(complaint="no GPU here")
-    assert engine.ask("/api/copy", {"source": SMALL, "destination": "tutor:1"}) in (None, {}, "")
-    told = {"prompt": "hi", "stream": False, "keep_alive": "5m", "options": {"num_predict": 1}}
-    assert engine.ask("/api/generate", {"model": "tutor:1", **told})["done"]
+    assert keeping.ask("/api/copy", {"source": SMALL, "destination": "tutor:1"}) in (None, {}, "")
+    told = {"prompt": "hi", "stream": False, "options": {"num_predict": 1}}
+    assert keeping.ask("/api/generate", {"model": "tutor:1", **told})["done"]
     if not kept:
-        engine.ask("/api/delete", {"model": "tutor:1"}, "DELETE")
-    record = proof(engine, programs, model=SMALL)
+        keeping.ask("/api/delete", {"model": "tutor:1"}, "DELETE")
+    record = proof(keeping, programs, model=SMALL)
     assert record["proved"], record
     assert record["signals"]["memory"]["size"] > 0
+    # It was somebody's before: it is not unloaded, and there is no second one.
+    assert [model["name"] for model in keeping.get("/api/ps")["models"]] == ["tutor:1"]
     if kept:
-        engine.ask("/api/delete", {"model": "tutor:1"}, "DELETE")
+        keeping.ask("/api/delete", {"model": "tutor:1"}, "DELETE")
+
+
+def test_what_others_ask_of_other_weights_meanwhile_is_not_taken_for_the_answer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ollama_proof, "LOOK_PAUSE", 0)
+
+    def entry(name: str, family: str, until: int) -> dict[str, Any]:
+        return {"name": name, "details": {"family": family, "parent_model": ""}, "expires_at": str(until)}
+
+    def found(*now: dict[str, Any]) -> Any:
+        monkeypatch.setattr(ollama_proof, "in_memory", lambda _server: list(now))
+        before = [entry("alias:1", "llama", 1), entry("other:1", "gemma3", 1)]
+        return ollama_proof.who_answered(None, entry(SMALL, "llama", 0), before)
+
+    assert found(entry("alias:1", "llama", 1), entry("other:1", "gemma3", 2)) is None
+    assert found(entry("other:1", "gemma3", 2)) is None
+    assert found(entry("alias:1", "llama", 2), entry("other:1", "gemma3", 2))["name"] == "alias:1"
+    assert found(entry("alias:1", "llama", 2), entry("second:1", "llama", 2)) is None
